@@ -1,0 +1,122 @@
+"""pgqrs: a PostgreSQL job queue to import next to your own SQLAlchemy application.
+
+Every public name is here and loads its module when first used, so that importing pgqrs costs
+nothing until then.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pgqrs._version import __version__
+
+if TYPE_CHECKING:
+    from pgqrs.admin import Admin
+    from pgqrs.config import Config
+    from pgqrs.consumer import Consumer
+    from pgqrs.errors import (
+        ConfigError,
+        ConflictError,
+        DatabaseError,
+        Error,
+        InvalidConfigError,
+        InvalidState,
+        InvalidStateError,
+        LeaseLostError,
+        MessageNotFoundError,
+        MissingConfigError,
+        NotFoundError,
+        OutcomeUnknownError,
+        PayloadError,
+        PgqrsError,
+        QueryTimeoutError,
+        QueueExistsError,
+        QueueNotEmptyError,
+        QueueNotFound,
+        QueueNotFoundError,
+        SchemaError,
+        SchemaMissingError,
+        SchemaVersionError,
+        UnavailableError,
+        WorkerExistsError,
+        WorkerNotFound,
+        WorkerNotFoundError,
+    )
+    from pgqrs.payload import Json
+    from pgqrs.producer import Producer
+    from pgqrs.tables import Archive, Messages, Queues, Table, Workers
+    from pgqrs.types import (
+        ArchivedMessage,
+        ArchiveMode,
+        Duration,
+        QueueInfo,
+        QueueMessage,
+        QueueMetrics,
+        WorkerInfo,
+        WorkerRole,
+        WorkerStatus,
+    )
+
+_MODULES = {
+    "admin": ("Admin",),
+    "config": ("Config",),
+    "consumer": ("Consumer",),
+    "errors": (
+        "ConfigError",
+        "ConflictError",
+        "DatabaseError",
+        "Error",
+        "InvalidConfigError",
+        "InvalidState",
+        "InvalidStateError",
+        "LeaseLostError",
+        "MessageNotFoundError",
+        "MissingConfigError",
+        "NotFoundError",
+        "OutcomeUnknownError",
+        "PayloadError",
+        "PgqrsError",
+        "QueryTimeoutError",
+        "QueueExistsError",
+        "QueueNotEmptyError",
+        "QueueNotFound",
+        "QueueNotFoundError",
+        "SchemaError",
+        "SchemaMissingError",
+        "SchemaVersionError",
+        "UnavailableError",
+        "WorkerExistsError",
+        "WorkerNotFound",
+        "WorkerNotFoundError",
+    ),
+    "payload": ("Json",),
+    "producer": ("Producer",),
+    "tables": ("Archive", "Messages", "Queues", "Table", "Workers"),
+    "types": (
+        "ArchiveMode",
+        "ArchivedMessage",
+        "Duration",
+        "QueueInfo",
+        "QueueMessage",
+        "QueueMetrics",
+        "WorkerInfo",
+        "WorkerRole",
+        "WorkerStatus",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pgqrs' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"pgqrs.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,223 @@
+"""Whose connection, and whose transaction, an operation runs in.
+
+An `EngineBinding` runs each operation by itself; a joined one (Session or Connection) runs it in
+the caller's transaction and never commits, rolls back, closes, begins or configures anything
+there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from pgqrs import engines, models
+from pgqrs.config import Config
+from pgqrs.errors import OutcomeUnknownError, UnavailableError
+from pgqrs.translation import translated
+
+__all__ = [
+    "PAUSES",
+    "Bind",
+    "Binding",
+    "ConnectionBinding",
+    "EngineBinding",
+    "Joined",
+    "SessionBinding",
+    "bound",
+    "joined",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Joined = Session | scoped_session[Any] | Connection
+"""What `within` takes: a transaction of the caller's."""
+
+Bind = Config | str | URL | Engine | sessionmaker[Any] | Joined
+"""What gives connections: also any object of pgqrs that has a binding."""
+
+PAUSES: Final = (0.05, 0.2, 1.0)
+"""Seconds to wait before an acknowledgement is sent again."""
+
+_ASYNC: Final = ("AsyncEngine", "AsyncConnection", "AsyncSession", "async_sessionmaker")
+
+
+class Binding:
+    """Where operations run: see the subclasses."""
+
+    config: Config
+    is_joined: bool
+
+    @property
+    def schema(self) -> str:
+        """The schema of the tables."""
+        return self.config.schema_
+
+    def run(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a step that is one statement."""
+        raise NotImplementedError
+
+    def run_change(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a step whose lost reply is OutcomeUnknownError."""
+        return self.run(step, *args, **kwargs)
+
+    def run_again(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a step that may be sent again where its reply was lost."""
+        return self.run(step, *args, **kwargs)
+
+    def run_together(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a step of several statements in one transaction."""
+        return self.run(step, *args, **kwargs)
+
+    def close(self) -> None:
+        """Give back what this binding owns."""
+
+
+class EngineBinding(Binding):
+    """Each operation on a connection of its own: in autocommit, or a transaction if need be."""
+
+    is_joined = False
+
+    def __init__(self, engine: Engine, config: Config, *, owned: bool) -> None:
+        self.engine = engine
+        self.config = config
+        self._owned = owned
+        # The same pool, and nothing of the host's engine is changed.
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._transactional = engine.execution_options(isolation_level="READ COMMITTED")
+
+    def run(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with translated(self.schema), self._autocommit.connect() as connection:
+            return step(connection, *args, **kwargs)
+
+    def run_change(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with translated(self.schema, changes=True), self._autocommit.connect() as connection:
+            return step(connection, *args, **kwargs)
+
+    def run_together(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with translated(self.schema, changes=True), self._transactional.begin() as connection:
+            return step(connection, *args, **kwargs)
+
+    def apart(self) -> Engine:
+        """Give another engine to the same server, for one connection outside the pool."""
+        if self._owned:
+            return engines.single(self.config)
+        return create_engine(
+            self.engine.url, pool=self.engine.pool.recreate(), isolation_level="AUTOCOMMIT"
+        )
+
+    def run_again(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        for pause in PAUSES:
+            try:
+                return self.run_change(step, *args, **kwargs)
+            except (OutcomeUnknownError, UnavailableError):
+                time.sleep(pause)
+        return self.run_change(step, *args, **kwargs)
+
+    def close(self) -> None:
+        if self._owned:
+            self._owned = False
+            engines.release(self.config)
+
+
+class ConnectionBinding(Binding):
+    """Within the transaction of a Connection of the caller's."""
+
+    is_joined = True
+
+    def __init__(self, connection: Connection, config: Config) -> None:
+        self.connection = connection
+        self.config = config
+
+    def run(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with translated(self.schema):
+            return step(self.connection, *args, **kwargs)
+
+
+class SessionBinding(Binding):
+    """Within the transaction of a Session of the caller's."""
+
+    is_joined = True
+
+    def __init__(self, session: Session | scoped_session[Any], config: Config) -> None:
+        self.session = session
+        self.config = config
+
+    def run(
+        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        session = self.session() if isinstance(self.session, scoped_session) else self.session
+        if session.autoflush and not session._flushing:  # noqa: SLF001 - SQLAlchemy has no other
+            session.flush()
+        with translated(self.schema):
+            # Hosts that bind models to several engines bind ours too.
+            connection = session.connection(bind_arguments={"mapper": models.Message})
+            return step(connection, *args, **kwargs)
+
+
+def bound(bind: Any, config: Config | None = None) -> Binding:
+    """Give the binding for `bind`; opens no connection.
+
+    A DSN or URL reads the environment and files for everything but the database. Raises TypeError
+    for what gives no connections, naming the asyncio class for asyncio objects.
+    """
+    if isinstance(getattr(bind, "binding", None), Binding):
+        return _shared(bind.binding, config)
+    if isinstance(bind, str | URL):
+        bind = Config.load(
+            bind if isinstance(bind, str) else bind.render_as_string(hide_password=False)
+        )
+    if isinstance(bind, Config):
+        return EngineBinding(engines.acquire(bind), bind, owned=True)
+    if isinstance(bind, sessionmaker):
+        session = bind()
+        bind = session.get_bind(mapper=models.Message)
+        session.close()
+    if isinstance(bind, Engine):
+        return EngineBinding(bind, config or Config(), owned=False)
+    return joined(bind, config or Config())
+
+
+def joined(bind: Any, config: Config) -> Binding:
+    """Give the binding within the transaction of a Session, scoped_session or Connection."""
+    if isinstance(bind, Connection):
+        return ConnectionBinding(bind, config)
+    if isinstance(bind, Session | scoped_session):
+        return SessionBinding(bind, config)
+    kind = type(bind).__name__
+    if any(base.__name__ in _ASYNC for base in type(bind).__mro__):
+        raise TypeError(f"{kind} is for asyncio: use the class of pgqrs.aio, such as AsyncProducer")
+    raise TypeError(
+        f"cannot get a connection from {kind}: pass a Config, DSN, URL, Engine, sessionmaker,"
+        " Session or Connection"
+    )
+
+
+def _shared(binding: Binding, config: Config | None) -> Binding:
+    if isinstance(binding, EngineBinding):
+        if binding._owned:  # noqa: SLF001 - one more user of our own engine
+            return bound(binding.config)
+        return EngineBinding(binding.engine, config or binding.config, owned=False)
+    return binding

@@ -1,0 +1,249 @@
+"""Settings: one flat, frozen model, filled from arguments, the environment and a YAML file.
+
+Per key an argument wins over the environment, that over the file, that over the default. An error
+names the key and the source it came from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from pgqrs.errors import InvalidConfigError, MissingConfigError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+__all__ = ["Config", "validated_schema"]
+
+_FILES: Final = ("pgqrs.yaml", "pgqrs.yml")
+_GROUPS: Final = ("database", "queue", "performance")
+_PARTS: Final = ("host", "port", "username", "password", "database")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+Seconds = Annotated[float, Field(gt=0, le=86400 * 365)]
+
+
+class Config(BaseModel):
+    """Where the database is, and how pgqrs behaves.
+
+    `Config()` reads the environment (``PGQRS_*``, ``DATABASE_URL``) and a file
+    (``PGQRS_CONFIG_FILE``, else ``./pgqrs.yaml`` or ``./pgqrs.yml``), then takes the defaults
+    below. Raises InvalidConfigError naming key and source for an unknown key or a bad value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    dsn: SecretStr | None = None
+    """A PostgreSQL URL. Without one, the five parts that follow are used."""
+    host: str = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    username: str = "postgres"
+    password: SecretStr | None = SecretStr("postgres")
+    database: str = "postgres"
+
+    schema_: str = Field(default="pgqrs", alias="schema")
+    """The schema of the pgqrs tables."""
+    pooler: bool = False
+    """Whether a pooler in transaction mode (PgBouncer, pgcat) stands before the server."""
+    connection_pool_size: Annotated[int, Field(ge=1)] = 5
+    """Connections kept open."""
+    max_connections: Annotated[int, Field(ge=2)] = 10
+    """The most connections one process opens, the one for heartbeats included."""
+    connection_timeout_seconds: Seconds = 30
+    """How long to wait for a connection, from the server or from the pool."""
+    query_timeout_seconds: Seconds = 30
+    """How long one statement may run; not enforced behind a pooler."""
+
+    default_lock_time_seconds: Seconds = 30
+    """The visibility timeout of a lease where neither the call nor the queue gives one."""
+    max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    """Attempts before a message is dead, where neither it nor its queue says otherwise."""
+    max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """The most messages one lease takes."""
+    enqueue_chunk_rows: Annotated[int, Field(ge=1)] = 1_000
+    """The most rows of one INSERT of a batch."""
+    enqueue_chunk_bytes: Annotated[int, Field(ge=1, le=200 * 2**20)] = 8 * 2**20
+    """The most bytes of payload of one INSERT of a batch."""
+    max_payload_bytes: Annotated[int, Field(ge=1, le=200 * 2**20)] = 2**20
+    """The largest payload, as JSON text in UTF-8."""
+    heartbeat_interval_seconds: Seconds = 10
+    """How often a worker says that it is alive."""
+    stale_after_seconds: Seconds = 60
+    """After how long without a heartbeat a worker counts as stale."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._fill([("argument", settings), *_surroundings(None)])
+
+    @classmethod
+    def from_dsn(cls, dsn: str, **settings: Any) -> Self:
+        """Make a configuration from a DSN and settings alone; reads no environment, no file."""
+        return cls._from([("argument", {"dsn": dsn, **settings})])
+
+    @classmethod
+    def from_env(cls, **settings: Any) -> Self:
+        """Make a configuration from ``PGQRS_*`` (and ``DATABASE_URL``) variables.
+
+        Raises MissingConfigError where they name no database.
+        """
+        return cls._named([("argument", settings), ("environment", _environment())])
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
+        """Make a configuration from a YAML file, flat or in groups; reads no environment.
+
+        Raises MissingConfigError where there is no such file or it names no database.
+        """
+        return cls._named([("argument", settings), (f"file {os.fspath(path)}", _file(path))])
+
+    @classmethod
+    def load(
+        cls,
+        dsn: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        schema: str | None = None,
+    ) -> Self:
+        """Make a configuration from all sources: these arguments, the environment, a file.
+
+        Raises MissingConfigError, naming where it looked, when no source names a database.
+        """
+        given = {"dsn": dsn, "schema": schema}
+        arguments = {key: value for key, value in given.items() if value is not None}
+        return cls._named([("argument", arguments), *_surroundings(path)])
+
+    @property
+    def url(self) -> URL:
+        """The database as a SQLAlchemy URL for the psycopg driver (its repr hides the password)."""
+        from sqlalchemy import URL
+
+        if self.dsn is not None:
+            return _parsed(self.dsn.get_secret_value())
+        password = self.password.get_secret_value() if self.password else None
+        return URL.create(
+            "postgresql+psycopg", self.username, password, self.host, self.port, self.database
+        )
+
+    @field_validator("schema_")
+    @classmethod
+    def _check_schema(cls, value: str) -> str:
+        return validated_schema(value)
+
+    @field_validator("dsn")
+    @classmethod
+    def _check_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _parsed(value.get_secret_value())
+        return value
+
+    @classmethod
+    def _from(cls, sources: list[tuple[str, Mapping[str, Any]]]) -> Self:
+        config = cls.__new__(cls)
+        config._fill(sources)
+        return config
+
+    @classmethod
+    def _named(cls, sources: list[tuple[str, Mapping[str, Any]]]) -> Self:
+        if not any(key in values for _, values in sources for key in ("dsn", *_PARTS)):
+            looked = "; ".join(name for name, _ in sources)
+            raise MissingConfigError(
+                f"no database is named (looked at: {looked}): pass a DSN, set PGQRS_DSN or"
+                " DATABASE_URL, or write pgqrs.yaml"
+            )
+        return cls._from(sources)
+
+    def _fill(self, sources: list[tuple[str, Mapping[str, Any]]]) -> None:
+        merged: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for name, values in sources:
+            fresh = _flat(values, name)
+            if "dsn" in merged or "host" in merged:  # a DSN and parts of two sources do not mix
+                fresh = {k: v for k, v in fresh.items() if k != "dsn" and k not in _PARTS}
+            for key, value in fresh.items():
+                if key not in merged:
+                    merged[key], origins[key] = value, name
+        try:
+            type(self).__pydantic_validator__.validate_python(merged, self_instance=self)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            key = str(first["loc"][0])
+            reason = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                reason = "there is no such setting"
+            raise InvalidConfigError(key, origins.get(key, "argument"), reason) from None
+
+
+def validated_schema(name: str) -> str:
+    """Give the schema name back; raises ValueError where it is no plain SQL identifier."""
+    if not _IDENTIFIER.fullmatch(name) or len(name) > 63 or name.lower().startswith("pg_"):
+        raise ValueError(
+            "a schema name is up to 63 letters, digits and underscores, does not begin with a"
+            f" digit or pg_: {name!r}"
+        )
+    return name
+
+
+def _parsed(dsn: str) -> URL:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(dsn)
+    except (ArgumentError, ValueError):
+        raise ValueError("it is not a URL like postgresql://user@host:5432/database") from None
+    backend = url.drivername.split("+")[0]
+    if backend not in ("postgres", "postgresql"):
+        raise ValueError(f"it is for {backend!r}, and pgqrs needs postgresql://")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _surroundings(path: str | os.PathLike[str] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    named = path or os.environ.get("PGQRS_CONFIG_FILE")
+    found = named or next((name for name in _FILES if Path(name).is_file()), None)
+    sources: list[tuple[str, Mapping[str, Any]]] = [("environment", _environment())]
+    sources.append((f"file {found}", _file(found)) if found else (f"files {_FILES}", {}))
+    return sources
+
+
+def _environment() -> dict[str, Any]:
+    keys = {field.alias or name for name, field in Config.model_fields.items()}
+    found = {key: os.environ.get(f"PGQRS_{key.upper()}") for key in keys}
+    values = {key: value for key, value in found.items() if value is not None}
+    if "dsn" not in values and "DATABASE_URL" in os.environ:
+        values["dsn"] = os.environ["DATABASE_URL"]
+    return values
+
+
+def _file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingConfigError(
+            f"configuration file {os.fspath(path)!r} cannot be read: {error.strerror}"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = "it is not YAML"
+        raise InvalidConfigError("(whole file)", f"file {os.fspath(path)}", reason) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        reason = "it holds no mapping of keys to values"
+        raise InvalidConfigError("(whole file)", f"file {os.fspath(path)}", reason)
+    return values
+
+
+def _flat(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = value if name in _GROUPS and isinstance(value, Mapping) else {name: value}
+        for key, item in inner.items():
+            canonical = "schema" if key == "schema_" else str(key)
+            if canonical in flat:
+                raise InvalidConfigError(canonical, source, "it is given twice")
+            flat[canonical] = item
+    return flat

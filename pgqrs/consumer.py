@@ -1,0 +1,132 @@
+"""Lease messages and acknowledge them: on which connection. What is done is `ConsumerSteps`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, overload
+
+from pgqrs.binding import EngineBinding
+from pgqrs.consumer_steps import ConsumerSteps, Held
+from pgqrs.heartbeat import heartbeat_for
+from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
+from pgqrs.worker import BoundWorker
+
+__all__ = ["Consumer"]
+
+
+class Consumer(BoundWorker[ConsumerSteps]):
+    """Leases messages of one queue and acknowledges them.
+
+    `bind` is a Config, DSN, URL, Engine, sessionmaker or another pgqrs object: then each call is a
+    transaction of its own. With a Session or Connection every call is `within` it. `queue` is a
+    name or QueueInfo. An explicit hostname and port register a worker of their own; otherwise one
+    row is shared in the process. The constructor does no I/O.
+
+    Leaving a `with` block gives back what is still held, at no attempt's cost, and stops the
+    worker; on an exception leases are left to run out, so that their attempts count.
+    """
+
+    _steps_type = ConsumerSteps
+
+    def dequeue(self, vt: Duration | None = None) -> QueueMessage | None:
+        """Lease the next due message for `vt` (the queue's visibility timeout), or give None.
+
+        The highest priority goes first, then the oldest. Also None on a paused queue and for a
+        suspended or stopped worker. `within` a transaction a rollback gives the attempt back too,
+        so `max_attempts` does not protect there. Raises QueueNotFoundError, UnavailableError.
+        """
+        messages = self.dequeue_batch(1, vt)
+        return messages[0] if messages else None
+
+    def dequeue_batch(self, size: int, vt: Duration | None = None) -> list[QueueMessage]:
+        """Lease up to `size` due messages, `max_batch_size` at most; otherwise as `dequeue`."""
+        messages = self._run(self._steps.lease, self._steps.terms(size, vt))
+        if messages and isinstance(self._own, EngineBinding):
+            self._keep_alive(self._own)
+        return messages
+
+    def archive(
+        self, message: Held, status: str = "completed", output: Any = None
+    ) -> ArchivedMessage:
+        """Finish a message: move it to the archive under `status`, with `output` (JSON) kept.
+
+        By id only what this very object leased; by message only under the lease it came with.
+        A lease that ran out still counts, unless the message was leased again. Raises
+        LeaseLostError, PayloadError, ValueError for a status that is empty or too long.
+        """
+        if not 1 <= len(status) <= 63:
+            raise ValueError(f"a status has 1 to 63 characters, not {len(status)}")
+        result = self._steps.output(output)
+        fence = self._steps.fence(message)
+        return self._ready().run_again(self._steps.archive, fence, status, result)
+
+    def archive_batch(self, messages: Iterable[Held]) -> list[bool]:
+        """Finish many as completed; says for each, in order, whether its lease was held."""
+        fences = self._steps.fences(messages)
+        return self._ready().run_again(self._steps.archive_many, fences) if fences else []
+
+    def delete(self, message: Held) -> None:
+        """Finish a message without a trace. Raises LeaseLostError."""
+        self._ready().run_again(self._steps.delete, self._steps.fence(message))
+
+    def delete_batch(self, messages: Iterable[Held]) -> list[bool]:
+        """Delete many; says for each, in order, whether its lease was held."""
+        fences = self._steps.fences(messages)
+        return self._ready().run_again(self._steps.delete_many, fences) if fences else []
+
+    def extend_visibility(self, message: Held, by: Duration) -> QueueMessage:
+        """Push the end of an unexpired lease out to `by` from now; it is never shortened.
+
+        Gives the message with its new vt. Raises LeaseLostError.
+        """
+        return self._run(self._steps.extend, self._steps.fence(message), span(by))
+
+    @overload
+    def release(self, messages: Held, delay: Duration = 0) -> None: ...
+    @overload
+    def release(self, messages: Iterable[Held], delay: Duration = 0) -> list[bool]: ...
+    def release(self, messages: Held | Iterable[Held], delay: Duration = 0) -> list[bool] | None:
+        """Give a lease (or many) back, due again after `delay`; it costs no attempt.
+
+        One that is lost raises LeaseLostError; of many, says for each whether it was held.
+        """
+        wait = span(delay)
+        if isinstance(messages, int | QueueMessage):
+            fence = self._steps.fence(messages)
+            self._ready().run_again(self._steps.release_one, fence, wait)
+            return None
+        fences = self._steps.fences(messages)
+        return self._ready().run_again(self._steps.release, fences, wait) if fences else []
+
+    def close(self) -> None:
+        """Give back what is still held, then stop the worker if nobody else shares it."""
+        try:
+            held = self._steps.ledger.fences()
+            if held and not self._closed and self._own is self.binding:
+                self.binding.run_again(self._steps.release, held, dt.timedelta())
+        finally:
+            self._let_go()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._let_go()
+
+    def _keep_alive(self, own: EngineBinding) -> None:
+        config = own.config
+        heart = heartbeat_for(own.engine, own.apart, config.heartbeat_interval_seconds)
+        heart.keep(self._steps.ledger, self._steps.registration)
+
+    def _let_go(self) -> None:
+        if isinstance(self._own, EngineBinding) and self._own is self.binding:
+            heart = heartbeat_for(self._own.engine, self._own.apart, 1)
+            heart.drop(self._steps.ledger)
+        super().close()

@@ -1,0 +1,119 @@
+"""pgqrs's own engines: one for each configuration, counted, disposed with its last user.
+
+Not for the host's engines, which are used as they are and never disposed.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import threading
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine, event, exc
+
+from pgqrs.config import Config
+from pgqrs.forking import forget_in_child
+
+__all__ = ["acquire", "options_of", "release", "single", "watch_for_closed"]
+
+_counts: Final[dict[Config, tuple[Engine, int]]] = {}
+_lock = threading.Lock()
+
+
+def acquire(config: Config) -> Engine:
+    """Give the engine for this configuration; opens no connection."""
+    with _lock:
+        engine, users = _counts.get(config) or (_made(config), 0)
+        _counts[config] = (engine, users + 1)
+        return engine
+
+
+def release(config: Config) -> None:
+    """Take a user off the engine, and dispose it after the last one."""
+    with _lock:
+        engine, users = _counts.get(config, (None, 0))
+        if engine is None:
+            return
+        if users > 1:
+            _counts[config] = (engine, users - 1)
+            return
+        del _counts[config]
+    engine.dispose()
+
+
+def single(config: Config) -> Engine:
+    """Give a new engine with one connection, which the caller disposes."""
+    return create_engine(config.url, **options_of(config) | {"pool_size": 1, "max_overflow": 0})
+
+
+def options_of(config: Config) -> dict[str, Any]:
+    """Give what `create_engine` and `create_async_engine` are called with.
+
+    A single operation is one statement, so connections are in autocommit: one round trip.
+    """
+    pooled = config.max_connections - 1  # the last one is for heartbeats
+    size = min(config.connection_pool_size, pooled)
+    return {
+        "isolation_level": "AUTOCOMMIT",
+        "hide_parameters": True,
+        "pool_size": size,
+        "max_overflow": pooled - size,
+        "pool_timeout": config.connection_timeout_seconds,
+        "pool_use_lifo": True,
+        "connect_args": _connect_args(config),
+    }
+
+
+def watch_for_closed(engine: Engine) -> None:
+    """Have a pooled connection that the server closed replaced when it is taken.
+
+    A connection that is idle has nothing to read; one that has is at its end. This asks the
+    socket, not the server, so it costs no round trip.
+    """
+
+    @event.listens_for(engine, "checkout")
+    def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
+        if _readable(record.driver_connection.pgconn.socket):
+            raise exc.DisconnectionError
+
+
+def _made(config: Config) -> Engine:
+    engine = create_engine(config.url, **options_of(config))
+    watch_for_closed(engine)
+    return engine
+
+
+def _connect_args(config: Config) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(2, math.ceil(config.connection_timeout_seconds)),
+        "fallback_application_name": "pgqrs",
+    }
+    if config.pooler:
+        # A pooler gives each transaction another server connection: nothing can be kept there.
+        arguments["prepare_threshold"] = None
+    else:
+        given = config.url.query.get("options", "")
+        timeout = f"-c statement_timeout={math.ceil(config.query_timeout_seconds * 1000)}"
+        arguments["options"] = f"{given} {timeout}".strip()
+    return arguments
+
+
+def _readable(descriptor: int) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(poll.poll(0))
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+class _Engines:
+    def after_fork_in_child(self) -> None:
+        global _lock
+        _lock = threading.Lock()
+        for engine, _ in _counts.values():
+            engine.dispose(close=False)
+
+
+_FORGET: Final = _Engines()
+forget_in_child(_FORGET)

@@ -1,0 +1,230 @@
+"""Every error pgqrs raises: one tree, drawn below; each carries data and names the way out.
+
+PgqrsError                           retryable = False
+├── ConfigError(ValueError)          MissingConfigError · InvalidConfigError(field, source)
+├── SchemaError                      SchemaMissingError · SchemaVersionError
+├── NotFoundError(LookupError)       QueueNotFoundError · WorkerNotFoundError · MessageNotFoundError
+├── ConflictError                    QueueExistsError · QueueNotEmptyError · WorkerExistsError
+├── InvalidStateError                current, wanted
+├── LeaseLostError                   message_id
+├── PayloadError(ValueError)         path
+├── EmbeddedPostgresError            the development server did not start
+└── DatabaseError                    sqlstate; __cause__ is SQLAlchemy's
+    ├── UnavailableError             retryable: the server is away or busy; try again
+    ├── QueryTimeoutError(TimeoutError)
+    └── OutcomeUnknownError          the reply to a commit was lost
+
+A message is one lower-case sentence that names the thing and the way out.
+Passwords never appear in one.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "ConflictError",
+    "DatabaseError",
+    "EmbeddedPostgresError",
+    "Error",
+    "InvalidConfigError",
+    "InvalidState",
+    "InvalidStateError",
+    "LeaseLostError",
+    "MessageNotFoundError",
+    "MissingConfigError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "PayloadError",
+    "PgqrsError",
+    "QueryTimeoutError",
+    "QueueExistsError",
+    "QueueNotEmptyError",
+    "QueueNotFound",
+    "QueueNotFoundError",
+    "SchemaError",
+    "SchemaMissingError",
+    "SchemaVersionError",
+    "UnavailableError",
+    "WorkerExistsError",
+    "WorkerNotFound",
+    "WorkerNotFoundError",
+]
+
+
+class PgqrsError(Exception):
+    """The root: catch it to catch everything pgqrs raises."""
+
+    retryable: bool = False
+    """Whether the same call may succeed a little later, with nothing changed."""
+
+
+class ConfigError(PgqrsError, ValueError):
+    """A setting is missing or wrong."""
+
+
+class MissingConfigError(ConfigError):
+    """No source names a database; the message lists where was looked."""
+
+
+class InvalidConfigError(ConfigError):
+    """A setting has a bad value: `field` names it, `source` says where it came from."""
+
+    def __init__(self, field: str, source: str, reason: str) -> None:
+        super().__init__(f"setting {field!r} from {source} is not valid: {reason}")
+        self.field = field
+        self.source = source
+
+
+class SchemaError(PgqrsError):
+    """The tables in the database are not what this version of pgqrs needs."""
+
+
+class SchemaMissingError(SchemaError):
+    """The pgqrs tables are not there."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__(
+            f"there are no pgqrs tables in schema {schema!r}: run `pgqrs install`"
+            " or `alembic upgrade head`"
+        )
+        self.schema = schema
+
+
+class SchemaVersionError(SchemaError):
+    """The pgqrs tables are of another version than this library."""
+
+    def __init__(self, schema: str, detail: str) -> None:
+        super().__init__(
+            f"the pgqrs tables in schema {schema!r} do not fit this version of pgqrs ({detail}):"
+            " run `pgqrs verify`, then `pgqrs install`"
+        )
+        self.schema = schema
+
+
+class NotFoundError(PgqrsError, LookupError):
+    """Something asked for by name or id does not exist."""
+
+
+class QueueNotFoundError(NotFoundError):
+    """No queue has this name (or id)."""
+
+    def __init__(self, queue: str | int) -> None:
+        super().__init__(
+            f"there is no queue {queue!r}: create it with `pgqrs queue create` or"
+            " Admin.create_queue()"
+        )
+        self.queue = queue
+
+
+class WorkerNotFoundError(NotFoundError):
+    """No worker has this id."""
+
+    def __init__(self, worker_id: int) -> None:
+        super().__init__(f"there is no worker {worker_id}")
+        self.worker_id = worker_id
+
+
+class MessageNotFoundError(NotFoundError):
+    """No message has this id, in the queue or in the archive."""
+
+    def __init__(self, message_id: int) -> None:
+        super().__init__(f"there is no message {message_id}")
+        self.message_id = message_id
+
+
+class ConflictError(PgqrsError):
+    """What is asked for clashes with what is there."""
+
+
+class QueueExistsError(ConflictError):
+    """A queue of this name is there already."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"queue {queue!r} exists already: choose another name, or pass exist_ok=True"
+        )
+        self.queue = queue
+
+
+class QueueNotEmptyError(ConflictError):
+    """A queue still has messages waiting or archived: the counts are attributes."""
+
+    def __init__(self, queue: str, messages: int, archived: int) -> None:
+        super().__init__(
+            f"queue {queue!r} still has {messages} messages and {archived} archived ones:"
+            " purge them first, or delete it with force"
+        )
+        self.queue = queue
+        self.messages = messages
+        self.archived = archived
+
+
+class WorkerExistsError(ConflictError):
+    """A live worker already has this hostname and port on this queue."""
+
+    def __init__(self, hostname: str, port: int, queue: str) -> None:
+        super().__init__(
+            f"a live worker is registered as {hostname}:{port} on queue {queue!r}: stop it, wait"
+            " until its heartbeat is stale, or use another port"
+        )
+        self.hostname = hostname
+        self.port = port
+        self.queue = queue
+
+
+class InvalidStateError(PgqrsError):
+    """A step that is not possible from the present state: `current`, `wanted`."""
+
+    def __init__(self, what: str, current: str, wanted: str) -> None:
+        super().__init__(f"{what} is {current}, which does not allow it to be {wanted}")
+        self.current = current
+        self.wanted = wanted
+
+
+class LeaseLostError(PgqrsError):
+    """The lease on this message is not (or no longer) held here; nothing was changed."""
+
+    def __init__(self, message_id: int, detail: str = "") -> None:
+        super().__init__(
+            f"the lease on message {message_id} is not held here"
+            f" ({detail or 'it ran out and the message was leased again, or it is finished'}):"
+            " treat the work as not yours to finish"
+        )
+        self.message_id = message_id
+
+
+class PayloadError(PgqrsError, ValueError):
+    """A payload cannot be stored and come back equal; nothing was enqueued."""
+
+
+class EmbeddedPostgresError(PgqrsError):
+    """The embedded development server could not be found, started or stopped."""
+
+
+class DatabaseError(PgqrsError):
+    """PostgreSQL or the connection failed; `sqlstate` is its code, if it sent one."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class UnavailableError(DatabaseError):
+    """The server cannot be reached or cannot answer just now; the same call may work later."""
+
+    retryable = True
+
+
+class QueryTimeoutError(DatabaseError, TimeoutError):
+    """A statement ran longer than `query_timeout_seconds` and was cancelled."""
+
+
+class OutcomeUnknownError(DatabaseError):
+    """The connection broke before the reply to a change came: it may be done, or not."""
+
+
+# The names that earlier documents of the project use for the same errors.
+Error = PgqrsError
+QueueNotFound = QueueNotFoundError
+WorkerNotFound = WorkerNotFoundError
+InvalidState = InvalidStateError

@@ -1,0 +1,73 @@
+"""What one consumer object has leased and not yet acknowledged: the fence for acting by id."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from pgqrs.errors import LeaseLostError
+from pgqrs.forking import forget_in_child
+from pgqrs.operations.acknowledge import Fence
+from pgqrs.types import QueueMessage
+
+__all__ = ["LIMIT", "Ledger"]
+
+LIMIT: Final = 100_000
+"""How many leases a ledger remembers; the oldest are forgotten first."""
+
+
+class Ledger:
+    """Message ids with the read counts they were leased under, oldest first."""
+
+    def __init__(self) -> None:
+        self._leases: dict[int, tuple[Fence, float]] = {}
+        self._unanswered: set[Fence] = set()
+        forget_in_child(self)
+
+    def add(self, messages: Iterable[QueueMessage]) -> None:
+        """Remember what was leased."""
+        now = time.monotonic()
+        for message in messages:
+            length = message.vt - (message.dequeued_at or message.vt)
+            fence = Fence(message.id, message.read_ct)
+            self._leases.pop(message.id, None)
+            self._leases[message.id] = (fence, now + length.total_seconds())
+        while len(self._leases) > LIMIT:
+            self._leases.pop(next(iter(self._leases)), None)
+
+    def fence(self, message_id: int) -> Fence:
+        """Give the fence of a lease. Raises LeaseLostError for an id that is not held here."""
+        found = self._leases.get(message_id)
+        if found is None:
+            raise LeaseLostError(message_id, "this consumer did not lease it, or is done with it")
+        return found[0]
+
+    def drop(self, message_ids: Iterable[int]) -> None:
+        """Forget what was acknowledged, given back or lost."""
+        for message_id in message_ids:
+            self._leases.pop(message_id, None)
+
+    def fences(self) -> list[Fence]:
+        """Give all that is remembered."""
+        return [fence for fence, _ in list(self._leases.values())]
+
+    def sending(self, fences: Iterable[Fence]) -> set[Fence]:
+        """Note that these are being acknowledged; give those that were before, without a reply."""
+        again = self._unanswered.intersection(fences)
+        self._unanswered.update(fences)
+        return again
+
+    def answered(self, fences: Iterable[Fence]) -> None:
+        """Note that the reply to their acknowledgement came."""
+        self._unanswered.difference_update(fences)
+
+    def holds_any(self) -> bool:
+        """Say whether a lease that has not run out is held."""
+        now = time.monotonic()
+        return any(until > now for _, until in list(self._leases.values()))
+
+    def after_fork_in_child(self) -> None:
+        """The leases are the parent's."""
+        self._leases = {}
+        self._unanswered = set()

@@ -1,0 +1,239 @@
+"""The four declarative models: what the tables are, for Core statements and for your own selects.
+
+Reading through them is public. Writing goes through Producer, Consumer and Admin, which keep the
+fence. The models name the default schema; for another one pass
+``schema_translate_map={"pgqrs": "other"}`` with your statement.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    literal_column,
+    text,
+)
+from sqlalchemy import BigInteger as Big
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+__all__ = [
+    "DEFAULT_SCHEMA",
+    "DELAYED",
+    "LEASED",
+    "READY",
+    "Archive",
+    "Message",
+    "Model",
+    "Queue",
+    "Tables",
+    "Worker",
+    "tables",
+]
+
+DEFAULT_SCHEMA: Final = "pgqrs"
+
+# The states of a message. Each has a partial index, which a plan can use only when the state
+# stands in the statement as a literal.
+READY: Final = literal_column("0", SmallInteger)
+DELAYED: Final = literal_column("1", SmallInteger)
+LEASED: Final = literal_column("2", SmallInteger)
+
+_NOW: Final = text("now()")
+
+
+class Model(DeclarativeBase):
+    """The base of the four models, with their metadata and naming convention."""
+
+    metadata = MetaData(
+        schema=DEFAULT_SCHEMA,
+        naming_convention={
+            "pk": "%(table_name)s_pkey",
+            "fk": "%(table_name)s_%(column_0_name)s_fkey",
+            "uq": "%(table_name)s_%(column_0_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+        },
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+        int: Big,
+        str: Text,
+        dt.datetime: DateTime(timezone=True),
+        dt.timedelta: Interval,
+        dict[str, Any]: JSONB,
+    }
+
+
+class Queue(Model):
+    """A named line of messages, and its defaults."""
+
+    __tablename__ = "pgqrs_queues"
+    __table_args__ = (
+        CheckConstraint("archive_mode IN ('full', 'meta', 'none')", "archive_mode"),
+        CheckConstraint("max_attempts > 0", "max_attempts"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    queue_name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))
+    archive_mode: Mapped[str] = mapped_column(server_default=text("'full'"))
+    visibility_timeout: Mapped[dt.timedelta | None]
+    max_attempts: Mapped[int | None] = mapped_column(Integer)
+    retry_delay: Mapped[dt.timedelta | None]
+    retry_delay_max: Mapped[dt.timedelta | None]
+    retry_backoff: Mapped[bool | None]
+    retention: Mapped[dt.timedelta | None]
+    dead_letter_queue_id: Mapped[int | None] = mapped_column(ForeignKey("pgqrs.pgqrs_queues.id"))
+
+
+class Worker(Model):
+    """A registered user of a queue, with its heartbeat.
+
+    Nothing that a heartbeat writes is indexed, so a heartbeat stays on its page.
+    """
+
+    __tablename__ = "pgqrs_workers"
+    __table_args__ = (
+        CheckConstraint("role IN ('producer', 'consumer', 'admin')", "role"),
+        CheckConstraint("status IN ('ready', 'suspended', 'stopped')", "status"),
+        Index("pgqrs_workers_queue", "queue_id", "id"),
+        Index(
+            "pgqrs_workers_address",
+            "queue_id",
+            "role",
+            "hostname",
+            "port",
+            unique=True,
+            postgresql_where=text("port IS NOT NULL AND shutdown_at IS NULL"),
+        ),
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    queue_id: Mapped[int | None] = mapped_column(ForeignKey("pgqrs.pgqrs_queues.id"))
+    role: Mapped[str]
+    hostname: Mapped[str]
+    port: Mapped[int | None] = mapped_column(Integer)
+    pid: Mapped[int | None] = mapped_column(Integer)
+    status: Mapped[str] = mapped_column(server_default=text("'ready'"))
+    started_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+    heartbeat_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
+    shutdown_at: Mapped[dt.datetime | None]
+    leads_until: Mapped[dt.datetime | None]
+
+
+class Message(Model):
+    """A message that waits or is leased: small, hot, and in exactly one of the partial indexes."""
+
+    __tablename__ = "pgqrs_messages"
+    __table_args__ = (
+        CheckConstraint("state BETWEEN 0 AND 2", "state"),
+        Index(
+            "pgqrs_messages_ready",
+            "queue_id",
+            text("priority DESC"),
+            "id",
+            postgresql_where=text("state = 0"),
+        ),
+        Index("pgqrs_messages_delayed", "queue_id", "vt", postgresql_where=text("state = 1")),
+        Index("pgqrs_messages_leased", "queue_id", "vt", postgresql_where=text("state = 2")),
+        {
+            "postgresql_with": {
+                "fillfactor": "50",
+                "vacuum_index_cleanup": "on",
+                "vacuum_truncate": "off",
+                "autovacuum_vacuum_scale_factor": "0",
+                "autovacuum_vacuum_threshold": "5000",
+                "autovacuum_vacuum_cost_delay": "0",
+                "autovacuum_analyze_scale_factor": "0",
+                "autovacuum_analyze_threshold": "50000",
+            }
+        },
+    )
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    queue_id: Mapped[int] = mapped_column(ForeignKey("pgqrs.pgqrs_queues.id"))
+    vt: Mapped[dt.datetime]
+    enqueued_at: Mapped[dt.datetime]
+    dequeued_at: Mapped[dt.datetime | None]
+    producer_worker_id: Mapped[int | None]
+    consumer_worker_id: Mapped[int | None]
+    read_ct: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    returned_ct: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    max_attempts: Mapped[int | None] = mapped_column(Integer)
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    state: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    payload: Mapped[Any] = mapped_column(JSONB)
+    message_type: Mapped[str | None]
+    headers: Mapped[dict[str, Any] | None]
+    error: Mapped[Any] = mapped_column(JSONB, nullable=True)
+
+
+class Archive(Model):
+    """A finished message: the history, under the message's own id."""
+
+    __tablename__ = "pgqrs_archive"
+    __table_args__ = (
+        Index("pgqrs_archive_queue", "queue_id", "id"),
+        Index(
+            "pgqrs_archive_unfinished",
+            "queue_id",
+            "id",
+            postgresql_where=text("status <> 'completed'"),
+        ),
+        Index("pgqrs_archive_archived_at", "archived_at", postgresql_using="brin"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    queue_id: Mapped[int] = mapped_column(ForeignKey("pgqrs.pgqrs_queues.id"))
+    vt: Mapped[dt.datetime]
+    enqueued_at: Mapped[dt.datetime]
+    dequeued_at: Mapped[dt.datetime | None]
+    archived_at: Mapped[dt.datetime]
+    producer_worker_id: Mapped[int | None]
+    consumer_worker_id: Mapped[int | None]
+    read_ct: Mapped[int] = mapped_column(Integer)
+    returned_ct: Mapped[int] = mapped_column(Integer)
+    max_attempts: Mapped[int | None] = mapped_column(Integer)
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    status: Mapped[str]
+    payload: Mapped[Any] = mapped_column(JSONB, nullable=True)
+    message_type: Mapped[str | None]
+    headers: Mapped[dict[str, Any] | None]
+    output: Mapped[Any] = mapped_column(JSONB, nullable=True)
+    error: Mapped[Any] = mapped_column(JSONB, nullable=True)
+
+
+class Tables(NamedTuple):
+    """The four Core tables of one schema."""
+
+    queues: Table
+    workers: Table
+    messages: Table
+    archive: Table
+
+
+@cache
+def tables(schema: str = DEFAULT_SCHEMA) -> Tables:
+    """Give the Core tables in `schema`, built once."""
+    metadata = MetaData(naming_convention=Model.metadata.naming_convention)
+    built = [
+        Model.metadata.tables[f"{DEFAULT_SCHEMA}.{model.__tablename__}"].to_metadata(
+            metadata, schema=schema
+        )
+        for model in (Queue, Worker, Message, Archive)
+    ]
+    return Tables(*built)

@@ -1,0 +1,124 @@
+"""What the holder of a lease does with it; the fence decides whether it still holds it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Executable
+
+from pgqrs.statements import acknowledge as sql
+from pgqrs.types import ArchivedMessage, ArchiveMode, QueueMessage
+
+__all__ = [
+    "Fence",
+    "archive",
+    "archive_many",
+    "delete",
+    "delete_many",
+    "exist",
+    "extend",
+    "find_archived",
+    "release",
+]
+
+
+class Fence(NamedTuple):
+    """Which lease: the message, and the count it was leased under."""
+
+    message_id: int
+    read_ct: int
+
+
+def archive(
+    connection: Connection,
+    schema: str,
+    worker_id: int,
+    fence: Fence,
+    status: str,
+    output: str | None,
+) -> ArchivedMessage | None:
+    """Move one message to the archive; None where the lease is not held."""
+    parameters = {**_one(fence, worker_id), "outcome": status, "result": output}
+    row = connection.execute(sql.archive_one(schema), parameters).one_or_none()
+    if row is None:
+        return None
+    *columns, mode = row
+    message = ArchivedMessage(*columns)
+    return message if mode != ArchiveMode.META else _without_contents(message)
+
+
+def archive_many(
+    connection: Connection, schema: str, worker_id: int, fences: Sequence[Fence]
+) -> set[int]:
+    """Archive as completed; gives the ids whose leases were held."""
+    parameters = {**_many(fences, worker_id), "outcome": "completed"}
+    return _ids(connection, sql.archive_many(schema), parameters)
+
+
+def delete(connection: Connection, schema: str, worker_id: int, fence: Fence) -> bool:
+    """Delete one message; False where the lease is not held."""
+    return bool(_ids(connection, sql.delete_one(schema), _one(fence, worker_id)))
+
+
+def delete_many(
+    connection: Connection, schema: str, worker_id: int, fences: Sequence[Fence]
+) -> set[int]:
+    """Delete; gives the ids whose leases were held."""
+    return _ids(connection, sql.delete_many(schema), _many(fences, worker_id))
+
+
+def extend(
+    connection: Connection, schema: str, worker_id: int, fence: Fence, by: dt.timedelta
+) -> QueueMessage | None:
+    """Push an unexpired lease out; None where it is not held or ran out."""
+    parameters = {**_one(fence, worker_id), "span": by}
+    row = connection.execute(sql.extend(schema), parameters).one_or_none()
+    return None if row is None else QueueMessage(*row)
+
+
+def release(
+    connection: Connection,
+    schema: str,
+    worker_id: int,
+    fences: Sequence[Fence],
+    delay: dt.timedelta,
+) -> set[int]:
+    """Give leases back, at no attempt's cost; gives the ids whose leases were held."""
+    parameters = {**_many(fences, worker_id), "span": delay, "phase": 1 if delay else 0}
+    return _ids(connection, sql.release(schema), parameters)
+
+
+def find_archived(
+    connection: Connection, schema: str, worker_id: int, fences: Sequence[Fence]
+) -> dict[int, ArchivedMessage]:
+    """Give what this worker archived under these fences, by id."""
+    rows = connection.execute(sql.find_archived(schema), _many(fences, worker_id)).all()
+    return {row[0]: ArchivedMessage(*row) for row in rows}
+
+
+def exist(connection: Connection, schema: str, fences: Sequence[Fence]) -> set[int]:
+    """Give the ids of those messages that are still somewhere, queue or archive."""
+    return _ids(connection, sql.exist(schema), {"mids": [fence.message_id for fence in fences]})
+
+
+def _ids(connection: Connection, statement: Executable, parameters: dict[str, Any]) -> set[int]:
+    return set(connection.execute(statement, parameters).scalars())
+
+
+def _one(fence: Fence, worker_id: int) -> dict[str, Any]:
+    return {"mid": fence.message_id, "rc": fence.read_ct, "worker": worker_id}
+
+
+def _many(fences: Sequence[Fence], worker_id: int) -> dict[str, Any]:
+    return {
+        "mids": [fence.message_id for fence in fences],
+        "rcs": [fence.read_ct for fence in fences],
+        "worker": worker_id,
+    }
+
+
+def _without_contents(message: ArchivedMessage) -> ArchivedMessage:
+    return replace(message, payload_json=None, output_json=None)

@@ -1,0 +1,114 @@
+"""Put messages into a queue, one or many."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from pgqrs.errors import LeaseLostError, QueueNotFoundError
+from pgqrs.statements import acknowledge as acknowledging
+from pgqrs.statements import enqueue as sql
+from pgqrs.types import QueueMessage
+
+__all__ = ["Envelope", "chunks", "enqueue", "enqueue_many", "extend_produced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What is said of a message, or of all of a batch, beside its payload."""
+
+    queue: str
+    priority: int = 0
+    delay: dt.timedelta = dt.timedelta()
+    max_attempts: int | None = None
+
+    def parameters(self, json: str, worker_id: int | None) -> dict[str, Any]:
+        """Give the parameters of the statements."""
+        return {
+            "queue": self.queue,
+            "json": json,
+            "rank": self.priority,
+            "phase": 1 if self.delay else 0,
+            "delay": self.delay,
+            "attempts": self.max_attempts,
+            "worker": worker_id,
+        }
+
+
+def enqueue(
+    connection: Connection, schema: str, envelope: Envelope, text: str, worker_id: int | None
+) -> QueueMessage:
+    """Insert one message. Raises QueueNotFoundError."""
+    parameters = envelope.parameters(text, worker_id)
+    row = connection.execute(sql.enqueue_one(schema), parameters).one_or_none()
+    if row is None:
+        raise QueueNotFoundError(envelope.queue)
+    return _message(row, envelope, text, worker_id)
+
+
+def enqueue_many(
+    connection: Connection,
+    schema: str,
+    envelope: Envelope,
+    texts: Sequence[str],
+    worker_id: int | None,
+) -> list[QueueMessage]:
+    """Insert messages in one statement, ids in the order given. Raises QueueNotFoundError."""
+    if not texts:
+        return []
+    parameters = envelope.parameters("[" + ",".join(texts) + "]", worker_id)
+    rows = connection.execute(sql.enqueue_many(schema), parameters).all()
+    if not rows:
+        raise QueueNotFoundError(envelope.queue)
+    ordered = sorted(rows, key=lambda row: row[0])
+    return [
+        _message(row, envelope, text, worker_id) for row, text in zip(ordered, texts, strict=True)
+    ]
+
+
+def chunks(texts: Sequence[str], rows: int, size: int) -> Iterator[Sequence[str]]:
+    """Cut texts into runs of at most `rows` items and about `size` bytes (one item at least)."""
+    start, weight = 0, 0
+    for index, text in enumerate(texts):
+        more = len(text) if text.isascii() else len(text.encode())
+        if index > start and (index - start >= rows or weight + more > size):
+            yield texts[start:index]
+            start, weight = index, 0
+        weight += more
+    if start < len(texts):
+        yield texts[start:]
+
+
+def extend_produced(
+    connection: Connection, schema: str, message_id: int, worker_id: int | None, by: dt.timedelta
+) -> QueueMessage:
+    """Postpone a waiting message, or extend a lease, of what this worker produced.
+
+    Raises LeaseLostError where it is finished, or another worker's.
+    """
+    parameters = {"mid": message_id, "worker": worker_id, "span": by}
+    row = connection.execute(acknowledging.extend_produced(schema), parameters).one_or_none()
+    if row is None:
+        raise LeaseLostError(
+            message_id, "it is finished, due again, or was produced by another worker"
+        )
+    return QueueMessage(*row)
+
+
+def _message(row: Row[Any], envelope: Envelope, text: str, worker_id: int | None) -> QueueMessage:
+    message_id, queue_id, vt, enqueued_at = row
+    return QueueMessage(
+        id=message_id,
+        queue_id=queue_id,
+        payload_json=text,
+        priority=envelope.priority,
+        read_ct=0,
+        vt=vt,
+        enqueued_at=enqueued_at,
+        producer_worker_id=worker_id,
+        max_attempts=envelope.max_attempts,
+    )

@@ -1,0 +1,51 @@
+"""Lease due messages."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from pgqrs.statements import lease as sql
+from pgqrs.types import QueueMessage, WorkerStatus
+
+__all__ = ["Lease", "Terms", "lease"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How to lease: how many, for how long, and the defaults where the queue has none."""
+
+    size: int
+    timeout: dt.timedelta | None
+    default_timeout: dt.timedelta
+    default_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a lease gave, and what it read of worker and queue: None where there is no such row."""
+
+    messages: list[QueueMessage]
+    worker_status: WorkerStatus | None
+    queue_paused: bool | None
+
+
+def lease(
+    connection: Connection, schema: str, queue_id: int, worker_id: int, terms: Terms
+) -> Lease:
+    """Lease up to `terms.size` due messages, the highest priority first, then the oldest."""
+    parameters = {
+        "queue": queue_id,
+        "worker": worker_id,
+        "n": terms.size,
+        "timeout": terms.timeout,
+        "default_timeout": terms.default_timeout,
+        "default_attempts": terms.default_attempts,
+    }
+    rows = connection.execute(sql.lease(schema), parameters).all()
+    status, paused = rows[0][:2]
+    messages = [QueueMessage(*row[2:]) for row in rows if row[2] is not None]
+    messages.sort(key=lambda message: (-message.priority, message.id))
+    return Lease(messages, status and WorkerStatus(status), paused)

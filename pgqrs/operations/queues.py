@@ -1,0 +1,177 @@
+"""Create, find, change, measure, empty and delete queues."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, Executable
+
+from pgqrs.errors import QueueExistsError, QueueNotEmptyError, QueueNotFoundError
+from pgqrs.statements import measure
+from pgqrs.statements import purge as purging
+from pgqrs.statements import queues as sql
+from pgqrs.types import ArchiveMode, Duration, QueueInfo, QueueMetrics, span
+
+__all__ = [
+    "BATCH",
+    "COUNT_LIMIT",
+    "all_metrics",
+    "checked_name",
+    "checked_options",
+    "create",
+    "delete",
+    "everyone",
+    "find",
+    "metrics",
+    "purge",
+    "purge_archive",
+    "update",
+]
+
+COUNT_LIMIT: Final = 10_000
+"""Where the counts of metrics stop unless exact ones are asked for."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,62}")
+BATCH: Final = 5_000
+"""How many rows a purge deletes in one statement, each a commit of its own."""
+
+
+def checked_name(name: str) -> str:
+    """Give a queue's name back. Raises ValueError where it is not fit to be one."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "a queue name is 1 to 63 ASCII letters, digits and _ . : / -, and begins with a"
+            f" letter, a digit or _: {name!r}"
+        )
+    return name
+
+
+def checked_options(
+    visibility_timeout: Duration | None,
+    max_attempts: int | None,
+    archive_mode: ArchiveMode | str | None,
+) -> dict[str, Any]:
+    """Give the options that are set, as columns of a queue. Raises ValueError for bad ones."""
+    options: dict[str, Any] = {}
+    if visibility_timeout is not None:
+        options["visibility_timeout"] = span(visibility_timeout)
+    if max_attempts is not None:
+        if not 1 <= max_attempts <= 1_000_000:
+            raise ValueError(f"max_attempts is between 1 and 1,000,000, not {max_attempts}")
+        options["max_attempts"] = max_attempts
+    if archive_mode is not None:
+        options["archive_mode"] = ArchiveMode(archive_mode).value
+    return options
+
+
+def create(
+    connection: Connection, schema: str, name: str, options: Mapping[str, Any], *, exist_ok: bool
+) -> QueueInfo:
+    """Create a queue. Raises QueueExistsError unless `exist_ok`, which gives the one there is."""
+    defaults = {"paused": False, "archive_mode": "full"}
+    values = dict.fromkeys(sql.OPTIONS) | defaults | dict(options)
+    row = connection.execute(sql.create(schema), {"queue": name, **values}).one_or_none()
+    if row is not None:
+        return QueueInfo(*row)
+    if exist_ok:
+        return find(connection, schema, name)
+    raise QueueExistsError(name)
+
+
+def find(connection: Connection, schema: str, name: str) -> QueueInfo:
+    """Look a queue up. Raises QueueNotFoundError."""
+    return _the_queue(connection, sql.find(schema), {"queue": name})
+
+
+def everyone(connection: Connection, schema: str) -> list[QueueInfo]:
+    """List all queues, by name."""
+    return [QueueInfo(*row) for row in connection.execute(sql.everyone(schema))]
+
+
+def update(connection: Connection, schema: str, name: str, options: Mapping[str, Any]) -> QueueInfo:
+    """Set options of a queue. Raises QueueNotFoundError."""
+    if not options:
+        return find(connection, schema, name)
+    values = {f"new_{option}": value for option, value in options.items()}
+    return _the_queue(connection, sql.change(schema, frozenset(options)), {"queue": name} | values)
+
+
+def delete(connection: Connection, schema: str, name: str, *, force: bool) -> None:
+    """Delete a queue and its workers; to run in a transaction, after purging when `force`.
+
+    Raises QueueNotFoundError, or QueueNotEmptyError while it has messages or history.
+    """
+    queue = _the_queue(connection, sql.find_for_update(schema), {"queue": name})
+    key = {"queue": queue.id}
+    if force:  # what came in since the purge; from here on nothing more can
+        purge(connection, schema, name)
+        purge_archive(connection, schema, name, older_than=None)
+    messages, archived = connection.execute(sql.count_rows(schema), key).one()
+    if messages or archived:
+        raise QueueNotEmptyError(name, messages, archived)
+    connection.execute(sql.drop_workers(schema), key)
+    connection.execute(sql.drop(schema), key)
+
+
+def purge(connection: Connection, schema: str, name: str) -> int:
+    """Delete the messages a queue has now, leased ones too, in batches; gives how many.
+
+    Rows that somebody is just changing are left alone. Raises QueueNotFoundError.
+    """
+    key = {"queue": find(connection, schema, name).id, "n": BATCH}
+    upto = connection.scalar(purging.newest(schema))
+    statements = (purging.leased(schema), purging.delayed(schema), purging.ready(schema))
+    deleted = 0
+    for statement in statements:
+        while ids := connection.execute(statement, {**key, "upto": upto}).scalars().all():
+            deleted += len(ids)
+    return deleted
+
+
+def purge_archive(
+    connection: Connection, schema: str, name: str | None, *, older_than: dt.timedelta | None
+) -> int:
+    """Delete archived messages of one queue or all, of one age or any; gives how many.
+
+    Raises QueueNotFoundError.
+    """
+    queue_id = None if name is None else find(connection, schema, name).id
+    which = {"by_queue": name is not None, "by_age": older_than is not None}
+    key = {"queue": queue_id, "age": older_than}
+    key = {k: value for k, value in key.items() if value is not None}
+    upto = connection.scalar(purging.archived_upto(schema, **which), key)
+    deleted, after = 0, -1
+    while upto is not None:
+        place = {**key, "after": after, "upto": upto, "n": BATCH}
+        ids = connection.execute(purging.archived(schema, **which), place).scalars().all()
+        if not ids:
+            break
+        deleted, after = deleted + len(ids), max(ids)
+    return deleted
+
+
+def metrics(connection: Connection, schema: str, name: str, limit: int | None) -> QueueMetrics:
+    """Measure one queue; counts stop at `limit`. Raises QueueNotFoundError."""
+    parameters = {"queue": name, "cap": limit}
+    row = connection.execute(measure.one_queue(schema), parameters).one_or_none()
+    if row is None:
+        raise QueueNotFoundError(name)
+    return QueueMetrics(*row, limit)
+
+
+def all_metrics(connection: Connection, schema: str, limit: int | None) -> list[QueueMetrics]:
+    """Measure every queue, by name."""
+    rows = connection.execute(measure.every_queue(schema), {"cap": limit})
+    return [QueueMetrics(*row, limit) for row in rows]
+
+
+def _the_queue(
+    connection: Connection, statement: Executable, parameters: dict[str, Any]
+) -> QueueInfo:
+    row = connection.execute(statement, parameters).one_or_none()
+    if row is None:
+        raise QueueNotFoundError(parameters["queue"])
+    return QueueInfo(*row)

@@ -1,0 +1,162 @@
+"""Payloads to JSON text and back, so that what is dequeued equals what was enqueued.
+
+Everything travels as text through this module, never through an engine's own JSON hooks. A payload
+that would not come back equal (under Python's ``==``) is refused before anything is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from pgqrs.errors import PayloadError
+
+__all__ = ["MAX_DEPTH", "Json", "decode", "encode"]
+
+MAX_DEPTH: Final = 200
+"""How deep lists and objects may nest: far below where any JSON parser of a consumer gives up."""
+
+# A string, or a number written with an exponent (the group); strings are matched to be skipped.
+_EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?[eE][+-]?\d+)')
+_MAYBE_EXPONENT = re.compile(r"\d[eE][+-]?\d")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_LARGE: Final = 1e16  # from here on Python writes a float with an exponent
+
+
+class Json:
+    """Marks a value as JSON whatever its type: ``Json("text")`` sends the string ``"text"``."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Json({self.value!r})"
+
+
+def encode(payload: Any, limit: int | None = None) -> str:
+    """Give the JSON text of a payload.
+
+    `str` and `bytes` are JSON text already; a pydantic model is dumped; `Json` and anything else
+    is a JSON value. `limit` is the most bytes the text may have. Raises PayloadError for what is
+    not JSON, would not come back equal (a tuple, a set, a key that is not a string, NaN), cannot
+    be held by PostgreSQL (NUL, a lone surrogate), nests deeper than `MAX_DEPTH`, or is too large.
+    """
+    if isinstance(payload, str | bytes):
+        text = _checked_text(payload)
+    elif isinstance(payload, BaseModel):
+        text = _dumped(payload.model_dump(mode="json"))
+    else:
+        text = _dumped(payload.value if isinstance(payload, Json) else payload)
+    if "\\u0000" in text and _ESCAPED_NUL.search(text):
+        raise PayloadError("payload contains a NUL character, which PostgreSQL cannot hold")
+    if _MAYBE_EXPONENT.search(text):
+        text = _EXPONENT.sub(_plain_number, text)
+    _check_size(text, limit)
+    return text
+
+
+def decode(text: str) -> Any:
+    """Give the value of JSON text that `encode` made and PostgreSQL kept."""
+    return json.loads(text)
+
+
+def _dumped(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        _check_depth(text)
+        if json.loads(text) != value:
+            raise PayloadError(
+                f"payload would not come back equal: {_difference(value)}; use lists, strings,"
+                " numbers, booleans, None and objects with string keys"
+            )
+    except RecursionError:
+        raise PayloadError(_too_deep()) from None
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, PayloadError):
+            raise
+        raise PayloadError(f"payload is not JSON: {error}") from error
+    return text
+
+
+def _checked_text(payload: str | bytes) -> str:
+    try:
+        text = payload.decode() if isinstance(payload, bytes) else payload
+        _check_depth(text)
+        value = json.loads(text, parse_constant=_refuse_constant)
+        if _ESCAPED_SURROGATE.search(text):
+            return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise PayloadError(_too_deep()) from None
+    except ValueError as error:
+        if isinstance(error, PayloadError):
+            raise
+        raise PayloadError(
+            f"payload is a string but not JSON text ({error}): to send a plain string use"
+            " pgqrs.Json(...)"
+        ) from error
+    return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise PayloadError(f"payload contains {name}, which is not JSON")
+
+
+def _plain_number(match: re.Match[str]) -> str:
+    # jsonb writes 1e23 as the integer 10**23, which no longer equals the float: send all its
+    # digits and a fraction, so that it is read back as the same float.
+    token = match[1]
+    if token is None:
+        return match[0]
+    number = float(token)
+    if number in (float("inf"), float("-inf")):
+        raise PayloadError(f"payload contains the number {token}, which no float can hold")
+    return f"{number:.1f}" if abs(number) >= _LARGE else repr(number) if number == 0 else token
+
+
+def _check_size(text: str, limit: int | None) -> None:
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise PayloadError(
+            "payload contains half of a surrogate pair, which is not a character"
+        ) from None
+    if limit is not None and size > limit:
+        raise PayloadError(
+            f"payload has {size} bytes, and the limit is {limit}: store it elsewhere and send a"
+            " reference, or raise max_payload_bytes"
+        )
+
+
+def _check_depth(text: str) -> None:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise PayloadError(_too_deep())
+
+
+def _too_deep() -> str:
+    return f"payload nests deeper than {MAX_DEPTH} levels"
+
+
+def _difference(value: Any, path: str = "payload") -> str:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return f"{path} has the key {key!r}, which is a {type(key).__name__}"
+            if json.loads(json.dumps(item)) != item:
+                return _difference(item, f"{path}.{key}")
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            if json.loads(json.dumps(item)) != item:
+                return _difference(item, f"{path}[{index}]")
+    return f"{path} is a {type(value).__name__}"

@@ -1,0 +1,210 @@
+"""What the holder of a lease does with it: archive, delete, extend, release.
+
+Each WHERE carries the fence (id, consumer, read count) and nothing about the state: stale
+statistics would make a plan with it read the whole index of leases. What does not come back was
+not held. A producer's extension has a fence of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    Interval,
+    Select,
+    SmallInteger,
+    Text,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
+
+from pgqrs.models import DELAYED, LEASED, READY, Tables
+from pgqrs.statements.columns import ARCHIVED, MESSAGE, as_sent
+from pgqrs.statements.per_schema import per_schema
+
+__all__ = [
+    "archive_many",
+    "archive_one",
+    "delete_many",
+    "delete_one",
+    "exist",
+    "extend",
+    "extend_produced",
+    "find_archived",
+    "release",
+]
+
+
+@per_schema
+def archive_one(t: Tables) -> Select[Any]:
+    """Move the message (mid, rc) of `worker` to the archive with `outcome` and `result`."""
+    gone = (
+        delete(t.messages)
+        .where(*_fence_of_one(t))
+        .returning(*_leaving(t), cast(bindparam("result", type_=Text), JSONB).label("output"))
+        .cte("gone")
+    )
+    kept = _kept(t, gone)
+    mode = select(t.queues.c.archive_mode).where(t.queues.c.id == gone.c.queue_id)
+    return select(*as_sent(gone, ARCHIVED), mode.scalar_subquery()).add_cte(kept)
+
+
+@per_schema
+def archive_many(t: Tables) -> Select[Any]:
+    """Move the messages (mids, rcs) of `worker` to the archive; gives the ids that were held."""
+    gone = (
+        delete(t.messages)
+        .where(*_fence_of_many(t))
+        .returning(*_leaving(t), null().cast(JSONB).label("output"))
+        .cte("gone")
+    )
+    return select(gone.c.id).add_cte(_kept(t, gone))
+
+
+@per_schema
+def delete_one(t: Tables) -> ReturningDelete[Any]:
+    """Delete the message (mid, rc) of `worker`; gives its id."""
+    return delete(t.messages).where(*_fence_of_one(t)).returning(t.messages.c.id)
+
+
+@per_schema
+def delete_many(t: Tables) -> ReturningDelete[Any]:
+    """Delete the messages (mids, rcs) of `worker`; gives the ids that were held."""
+    return delete(t.messages).where(*_fence_of_many(t)).returning(t.messages.c.id)
+
+
+@per_schema
+def extend(t: Tables) -> ReturningUpdate[Any]:
+    """Push vt of the unexpired lease (mid, rc) of `worker` out to now + `span`; never shorten."""
+    m = t.messages
+    return (
+        update(m)
+        .where(*_fence_of_one(t), m.c.vt > func.clock_timestamp())
+        .values(vt=_pushed_out(t))
+        .returning(*as_sent(m, MESSAGE))
+    )
+
+
+@per_schema
+def extend_produced(t: Tables) -> ReturningUpdate[Any]:
+    """Postpone the waiting message `mid` that `worker` produced, or extend its present lease."""
+    m = t.messages
+    return (
+        update(m)
+        .where(
+            m.c.id == bindparam("mid", type_=BigInteger),
+            m.c.producer_worker_id == bindparam("worker", type_=BigInteger),
+            (m.c.state != LEASED) | (m.c.vt > func.clock_timestamp()),
+        )
+        .values(vt=_pushed_out(t), state=case((m.c.state == READY, DELAYED), else_=m.c.state))
+        .returning(*as_sent(m, MESSAGE))
+    )
+
+
+@per_schema
+def release(t: Tables) -> ReturningUpdate[Any]:
+    """Give the leases (mids, rcs) of `worker` back, due after `span`; no attempt is lost."""
+    m = t.messages
+    return (
+        update(m)
+        .where(*_fence_of_many(t))
+        .values(
+            state=bindparam("phase", type_=SmallInteger),
+            vt=func.clock_timestamp() + bindparam("span", type_=Interval),
+            consumer_worker_id=null(),
+            returned_ct=m.c.returned_ct + literal_column("1"),
+        )
+        .returning(m.c.id)
+    )
+
+
+@per_schema
+def find_archived(t: Tables) -> Select[Any]:
+    """Look for messages (mids, rcs) that `worker` archived, after a reply was lost."""
+    a = t.archive
+    held = _held()
+    return select(*as_sent(a, ARCHIVED)).where(
+        a.c.id == held.c.mid, a.c.read_ct == held.c.rc, a.c.consumer_worker_id == _worker()
+    )
+
+
+@per_schema
+def exist(t: Tables) -> CompoundSelect[Any]:
+    """Give which of `mids` are still somewhere, queue or archive."""
+    mids = bindparam("mids", type_=ARRAY(BigInteger))
+    return union_all(
+        *(select(table.c.id).where(table.c.id == any_(mids)) for table in (t.messages, t.archive))
+    )
+
+
+def _worker() -> ColumnElement[int]:
+    return bindparam("worker", type_=BigInteger)
+
+
+def _fence_of_one(t: Tables) -> tuple[ColumnElement[bool], ...]:
+    m = t.messages
+    return (
+        m.c.id == bindparam("mid", type_=BigInteger),
+        m.c.read_ct == bindparam("rc", type_=Integer),
+        m.c.consumer_worker_id == _worker(),
+    )
+
+
+def _held() -> Any:
+    arrays = (
+        bindparam("mids", type_=ARRAY(BigInteger)),
+        bindparam("rcs", type_=ARRAY(Integer)),
+    )
+    return func.unnest(*arrays).table_valued("mid", "rc").render_derived("held")
+
+
+def _fence_of_many(t: Tables) -> tuple[ColumnElement[bool], ...]:
+    m, held = t.messages, _held()
+    return (m.c.id == held.c.mid, m.c.read_ct == held.c.rc, m.c.consumer_worker_id == _worker())
+
+
+def _pushed_out(t: Tables) -> ColumnElement[Any]:
+    wanted = func.clock_timestamp() + bindparam("span", type_=Interval)
+    return func.greatest(t.messages.c.vt, wanted)
+
+
+def _leaving(t: Tables) -> list[ColumnElement[Any]]:
+    m = t.messages
+    return [
+        *(m.c[name] for name in (*MESSAGE, "headers", "error")),
+        func.clock_timestamp().label("archived_at"),
+        bindparam("outcome", type_=Text).label("status"),
+    ]
+
+
+def _kept(t: Tables, gone: CTE) -> CTE:
+    """Insert what left the queue into the archive, as far as the queue's archive mode says."""
+    q = t.queues
+    full = q.c.archive_mode != literal_column("'meta'")
+    row = {column.name: column for column in gone.c}
+    for name in ("payload", "output"):
+        row[name] = case((full, gone.c[name]))
+    completed = gone.c.status == literal_column("'completed'")
+    rows = (
+        select(*row.values())
+        .select_from(gone.join(q, q.c.id == gone.c.queue_id))
+        .where((q.c.archive_mode != literal_column("'none'")) | ~completed)
+    )
+    return insert(t.archive).from_select(list(row), rows, include_defaults=False).cte("kept")

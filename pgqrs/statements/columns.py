@@ -1,0 +1,59 @@
+"""The columns in which rows travel, in the order of the values they become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, Text, cast
+
+__all__ = ["ARCHIVED", "MESSAGE", "QUEUE", "WORKER", "as_sent"]
+
+MESSAGE = (
+    "id",
+    "queue_id",
+    "payload",
+    "priority",
+    "read_ct",
+    "vt",
+    "enqueued_at",
+    "dequeued_at",
+    "producer_worker_id",
+    "consumer_worker_id",
+    "message_type",
+    "returned_ct",
+    "max_attempts",
+)
+ARCHIVED = (*MESSAGE, "archived_at", "status", "output", "error")
+QUEUE = (
+    "id",
+    "queue_name",
+    "created_at",
+    "paused",
+    "archive_mode",
+    "visibility_timeout",
+    "max_attempts",
+)
+WORKER = (
+    "id",
+    "queue_id",
+    "role",
+    "hostname",
+    "port",
+    "pid",
+    "status",
+    "started_at",
+    "heartbeat_at",
+    "shutdown_at",
+)
+_JSON = ("payload", "output", "error")
+
+
+def as_sent(source: FromClause, names: tuple[str, ...]) -> list[ColumnElement[Any]]:
+    """Give the named columns as they are sent to the client.
+
+    JSON leaves as text: whatever hooks the engine has for JSON never see it.
+    """
+    return [
+        cast(source.c[name], Text).label(name) if name in _JSON else source.c[name]
+        for name in names
+    ]

@@ -1,0 +1,76 @@
+"""Add messages. The queue's row is selected by name in the same statement: no row, no queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Interval,
+    SmallInteger,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.dml import ReturningInsert
+
+from pgqrs.models import Tables
+from pgqrs.statements.per_schema import per_schema
+
+__all__ = ["enqueue_many", "enqueue_one"]
+
+
+@per_schema
+def enqueue_one(t: Tables) -> ReturningInsert[Any]:
+    """Insert one message.
+
+    Parameters: queue (its name), json (text), rank, phase (the state), delay, worker, attempts.
+    Gives (id, queue_id, vt, enqueued_at), or no row where there is no such queue.
+    """
+    row = _row(t, cast(bindparam("json", type_=Text), JSONB))
+    return _insert(t, row, select(*row.values()).where(_is_the_queue(t)))
+
+
+@per_schema
+def enqueue_many(t: Tables) -> ReturningInsert[Any]:
+    """Insert the items of one JSON array, in its order; parameters and rows as `enqueue_one`.
+
+    One jsonb array is several times faster than rows of parameters, and takes an eighth of the
+    client's CPU that an array of texts does.
+    """
+    array = cast(bindparam("json", type_=Text), JSONB)
+    elements = func.jsonb_array_elements(array)
+    items = elements.table_valued("value", with_ordinality="position").render_derived("items")
+    row = _row(t, items.c.value)
+    rows = select(*row.values()).select_from(t.queues.join(items, _is_the_queue(t)))
+    return _insert(t, row, rows.order_by(items.c.position))
+
+
+def _row(t: Tables, payload: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
+    now = func.statement_timestamp()
+    return {
+        "queue_id": t.queues.c.id,
+        "vt": now + bindparam("delay", type_=Interval),
+        "enqueued_at": now,
+        "producer_worker_id": bindparam("worker", type_=BigInteger),
+        "max_attempts": bindparam("attempts", type_=Integer),
+        "priority": bindparam("rank", type_=SmallInteger),
+        "state": bindparam("phase", type_=SmallInteger),
+        "payload": payload,
+    }
+
+
+def _is_the_queue(t: Tables) -> ColumnElement[bool]:
+    return t.queues.c.queue_name == bindparam("queue", type_=Text)
+
+
+def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any) -> ReturningInsert[Any]:
+    m = t.messages
+    statement = insert(m).from_select(list(row), rows, include_defaults=False)
+    return statement.returning(m.c.id, m.c.queue_id, m.c.vt, m.c.enqueued_at)

@@ -1,0 +1,104 @@
+"""Measure queues at a bounded cost: counts stop at a limit, ages come from heads of indexes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Select,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
+
+from pgqrs.models import DELAYED, LEASED, READY, Tables
+from pgqrs.statements.per_schema import per_schema
+
+__all__ = ["every_queue", "one_queue"]
+
+
+@per_schema
+def one_queue(t: Tables) -> Select[Any]:
+    """Measure the queue named `queue`, each count up to `cap` (null: exact)."""
+    return _measured(t).where(t.queues.c.queue_name == bindparam("queue", type_=Text))
+
+
+@per_schema
+def every_queue(t: Tables) -> Select[Any]:
+    """Measure all queues, by name."""
+    return _measured(t).order_by(t.queues.c.queue_name)
+
+
+def _measured(t: Tables) -> Select[Any]:
+    q, m = t.queues, t.messages
+    now = func.statement_timestamp()
+    waiting = _count(t, m, m.c.state == READY)
+    come = _count(t, m, m.c.state == DELAYED, m.c.vt <= now)
+    expired = _count(t, m, m.c.state == LEASED, m.c.vt <= now)
+    oldest = func.least(_head(t, first=True), _head(t, first=False), _expired_or_come(t))
+    return select(
+        q.c.id,
+        q.c.queue_name,
+        q.c.paused,
+        func.least(waiting + come + expired, bindparam("cap", type_=BigInteger)).label("pending"),
+        _count(t, m, m.c.state == DELAYED, m.c.vt > now).label("delayed"),
+        _count(t, m, m.c.state == LEASED, m.c.vt > now).label("locked"),
+        _count(t, t.archive).label("archived"),
+        oldest.label("oldest_pending_at"),
+        (now - oldest).label("oldest_pending_age"),
+    )
+
+
+def _count(t: Tables, table: FromClause, *where: ColumnElement[bool]) -> ColumnElement[int]:
+    rows = (
+        select(literal_column("1"))
+        .select_from(table)
+        .where(table.c.queue_id == t.queues.c.id, *where)
+        .limit(select(bindparam("cap", type_=BigInteger)).scalar_subquery())
+        .correlate(t.queues)
+        .subquery()
+    )
+    return select(func.count()).select_from(rows).correlate(t.queues).scalar_subquery()
+
+
+def _head(t: Tables, *, first: bool) -> ColumnElement[Any]:
+    """Give when the oldest ready message of the highest or the lowest priority was enqueued."""
+    m = t.messages
+    of_queue = (m.c.queue_id == t.queues.c.id, m.c.state == READY)
+    if first:
+        line = select(m.c.enqueued_at).where(*of_queue)
+        head = line.order_by(m.c.priority.desc(), m.c.id)
+    else:
+        other = m.alias("lowest")
+        lowest = (
+            select(other.c.priority)
+            .where(other.c.queue_id == t.queues.c.id, other.c.state == READY)
+            .order_by(other.c.priority, other.c.id.desc())
+            .limit(literal_column("1"))
+            .correlate(t.queues)
+            .scalar_subquery()
+        )
+        head = select(m.c.enqueued_at).where(*of_queue, m.c.priority == lowest).order_by(m.c.id)
+    return head.limit(literal_column("1")).correlate(t.queues).scalar_subquery()
+
+
+def _expired_or_come(t: Tables) -> ColumnElement[Any]:
+    """Give since when the longest-due delayed message or expired lease has been due."""
+    m = t.messages
+    heads = [
+        select(m.c.vt)
+        .where(
+            m.c.queue_id == t.queues.c.id, m.c.state == state, m.c.vt <= func.statement_timestamp()
+        )
+        .order_by(m.c.vt)
+        .limit(literal_column("1"))
+        .correlate(t.queues)
+        .scalar_subquery()
+        for state in (DELAYED, LEASED)
+    ]
+    return func.least(*heads)

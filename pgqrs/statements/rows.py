@@ -1,0 +1,112 @@
+"""Plain reads and writes of one table, for the repositories; see `pgqrs.tables` for the plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Delete,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
+
+from pgqrs.models import DELAYED, LEASED, READY
+from pgqrs.statements.columns import as_sent
+
+__all__ = ["add", "change", "count", "get", "message_count", "message_page", "page", "remove"]
+
+
+def get(table: Table, names: tuple[str, ...]) -> Select[Any]:
+    """Look the row `key` up by its id."""
+    return select(*as_sent(table, names)).where(table.c.id == _key())
+
+
+def page(table: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Select[Any]:
+    """Give `size` rows from `start` on, by id."""
+    rows = select(*as_sent(table, names)).where(*where).order_by(table.c.id)
+    return rows.limit(_number("size")).offset(_number("start"))
+
+
+def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
+    """Give `size` messages of one queue from `start` on: ready, then delayed, then leased.
+
+    Each part comes from the head of its own index, and no further than needed.
+    """
+    m = messages
+    parts = [
+        (READY, [m.c.priority.desc(), m.c.id]),
+        (DELAYED, [m.c.vt]),
+        (LEASED, [m.c.vt]),
+    ]
+    needed = _number("size") + _number("start")
+    arms = [
+        select(*as_sent(m, names))
+        .where(*where, m.c.state == state)
+        .order_by(*order)
+        .limit(needed)
+        .subquery()
+        for state, order in parts
+    ]
+    return union_all(*(select(arm) for arm in arms)).limit(_number("size")).offset(_number("start"))
+
+
+def count(table: Table, *where: ColumnElement[bool]) -> Select[tuple[int]]:
+    """Count the rows, exactly."""
+    return select(func.count()).select_from(table).where(*where)
+
+
+def message_count(messages: Table, *where: ColumnElement[bool]) -> Select[tuple[int]]:
+    """Count the messages of one queue through the three indexes of the states."""
+    counts = [
+        count(messages, *where, messages.c.state == state).scalar_subquery()
+        for state in (READY, DELAYED, LEASED)
+    ]
+    return select(counts[0] + counts[1] + counts[2])
+
+
+def add(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> ReturningInsert[Any]:
+    """Insert one row of `values`."""
+    return insert(table).values(_sent(table, values)).returning(*as_sent(table, names))
+
+
+def change(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> ReturningUpdate[Any]:
+    """Set `values` on the row `key`."""
+    statement = update(table).where(table.c.id == _key()).values(_sent(table, values))
+    return statement.returning(*as_sent(table, names))
+
+
+def remove(table: Table) -> Delete:
+    """Delete the row `key`."""
+    return delete(table).where(table.c.id == _key())
+
+
+def _sent(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON comes as text that is already encoded.
+    return {
+        name: cast(bindparam(None, value, type_=Text), JSONB)
+        if isinstance(table.c[name].type, JSONB) and value is not None
+        else value
+        for name, value in values.items()
+    }
+
+
+def _key() -> ColumnElement[int]:
+    return bindparam("key", type_=BigInteger)
+
+
+def _number(name: str) -> ColumnElement[int]:
+    return bindparam(name, type_=BigInteger)

@@ -1,0 +1,87 @@
+"""Turn the driver's errors into pgqrs's, in one place and by SQLSTATE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import exc
+
+from pgqrs.errors import (
+    DatabaseError,
+    OutcomeUnknownError,
+    PayloadError,
+    PgqrsError,
+    QueryTimeoutError,
+    SchemaMissingError,
+    SchemaVersionError,
+    UnavailableError,
+)
+
+__all__ = ["translated"]
+
+# Worth another try: connection lost (08), conflicts with others (40001, 40P01, 55P03), too many
+# connections (53300), the server stopping or starting (57P01 to 57P03).
+_RETRYABLE: Final = frozenset({"40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03"})
+# Data that JSON text may spell and jsonb cannot hold.
+_UNSTORABLE: Final = frozenset({"22003", "22P02", "22P05", "54000", "54001"})
+_LOGIN: Final = ("password", "authentication", "does not exist", "pg_hba.conf", "permission denied")
+
+
+@contextmanager
+def translated(schema: str, *, changes: bool = False) -> Iterator[None]:
+    """Raise pgqrs's errors for SQLAlchemy's.
+
+    With `changes` a connection that breaks while a statement is under way is
+    OutcomeUnknownError: what it was to change may be changed.
+    """
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise _for_driver_error(error, schema, changes=changes) from error
+    except exc.TimeoutError as error:
+        raise UnavailableError(
+            "no connection of the pool became free in time: raise max_connections or"
+            " connection_timeout_seconds, or use fewer threads"
+        ) from error
+
+
+def _for_driver_error(error: exc.DBAPIError, schema: str, *, changes: bool) -> PgqrsError:
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    reason = _first_line(error)
+    if code in ("42P01", "3F000"):
+        return SchemaMissingError(schema)
+    if code == "42703":
+        return SchemaVersionError(schema, reason)
+    if code == "57014":
+        return QueryTimeoutError(f"the statement was cancelled: {reason}", code)
+    if code in _UNSTORABLE:
+        return PayloadError(f"PostgreSQL cannot store this payload: {reason}")
+    lost = error.connection_invalidated or code is None or code.startswith("08")
+    if lost or code in _RETRYABLE:
+        return _for_trouble(error, reason, code, lost=lost, changes=changes)
+    return DatabaseError(reason, code)
+
+
+def _for_trouble(
+    error: exc.DBAPIError, reason: str, code: str | None, *, lost: bool, changes: bool
+) -> PgqrsError:
+    connecting = error.statement is None
+    if connecting and any(word in reason for word in _LOGIN):
+        return DatabaseError(f"the server refused the login: {reason}", code)
+    if lost and not isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return DatabaseError(reason, code)
+    if changes and not connecting and (lost or code in ("57P01", "57P02")):
+        return OutcomeUnknownError(
+            "the connection broke before the reply came, so the change may be made or not:"
+            f" look before doing it again ({reason})",
+            code,
+        )
+    what = "the server cannot be reached" if connecting else "the server is not available"
+    return UnavailableError(f"{what}: {reason}", code)
+
+
+def _first_line(error: exc.DBAPIError) -> str:
+    lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
+    return lines[0] if lines else type(error.orig).__name__

@@ -1,0 +1,227 @@
+"""The values pgqrs hands out: frozen, slotted, and never a row of the ORM."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from pgqrs.payload import decode
+
+__all__ = [
+    "ArchiveMode",
+    "ArchivedMessage",
+    "Duration",
+    "Finding",
+    "QueueInfo",
+    "QueueMessage",
+    "QueueMetrics",
+    "WorkerInfo",
+    "WorkerRole",
+    "WorkerStatus",
+    "span",
+]
+
+Duration = dt.timedelta | float | int
+"""A time span: a timedelta, or a number of seconds."""
+
+_LONGEST: Final = dt.timedelta(days=36525)
+_UNREAD: Final[Any] = ...  # no JSON value, and still itself after pickling
+
+
+class WorkerStatus(StrEnum):
+    """Where a worker stands: ready ⇄ suspended → stopped."""
+
+    READY = "ready"
+    SUSPENDED = "suspended"
+    STOPPED = "stopped"
+
+
+class WorkerRole(StrEnum):
+    """What a worker does."""
+
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+    ADMIN = "admin"
+
+
+class ArchiveMode(StrEnum):
+    """What a completed message leaves behind.
+
+    Under `none` a message that did *not* complete is still kept whole: a failure is never silent.
+    """
+
+    FULL = "full"
+    META = "meta"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """A queue and its defaults; None means the default of the configuration."""
+
+    id: int
+    queue_name: str
+    created_at: dt.datetime
+    paused: bool
+    archive_mode: ArchiveMode
+    visibility_timeout: dt.timedelta | None = None
+    max_attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "archive_mode", ArchiveMode(self.archive_mode))
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMessage:
+    """A message as it was at one instant: just enqueued, leased, extended or looked at.
+
+    Passing a leased one to archive, delete, extend_visibility or release fences exactly: only the
+    holder of this very lease can act.
+    """
+
+    id: int
+    queue_id: int
+    payload_json: str = field(repr=False)
+    priority: int
+    read_ct: int
+    vt: dt.datetime
+    enqueued_at: dt.datetime
+    dequeued_at: dt.datetime | None = None
+    producer_worker_id: int | None = None
+    consumer_worker_id: int | None = None
+    message_type: str | None = None
+    returned_ct: int = 0
+    max_attempts: int | None = None
+    _payload: Any = field(default=_UNREAD, init=False, repr=False, compare=False)
+
+    @property
+    def payload(self) -> Any:
+        """The JSON value; parsed when first read."""
+        return _read_payload(self, self.payload_json)
+
+    @property
+    def attempts(self) -> int:
+        """How many leases count against `max_attempts`: those not given back unstarted."""
+        return self.read_ct - self.returned_ct
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedMessage:
+    """A finished message; `payload` and `output` are None where the archive mode is not full."""
+
+    id: int
+    queue_id: int
+    payload_json: str | None = field(repr=False)
+    priority: int
+    read_ct: int
+    vt: dt.datetime
+    enqueued_at: dt.datetime
+    dequeued_at: dt.datetime | None
+    producer_worker_id: int | None
+    consumer_worker_id: int | None
+    message_type: str | None
+    returned_ct: int
+    max_attempts: int | None
+    archived_at: dt.datetime
+    status: str
+    output_json: str | None = field(default=None, repr=False)
+    error_json: str | None = field(default=None, repr=False)
+    _payload: Any = field(default=_UNREAD, init=False, repr=False, compare=False)
+
+    @property
+    def payload(self) -> Any:
+        """The JSON value, or None; parsed when first read."""
+        return None if self.payload_json is None else _read_payload(self, self.payload_json)
+
+    @property
+    def output(self) -> Any:
+        """What the consumer gave as its result, or None."""
+        return None if self.output_json is None else decode(self.output_json)
+
+    @property
+    def error(self) -> Any:
+        """Why it failed, or None."""
+        return None if self.error_json is None else decode(self.error_json)
+
+
+def _read_payload(message: QueueMessage | ArchivedMessage, text: str) -> Any:
+    if message._payload is _UNREAD:  # noqa: SLF001 - a value's own cache
+        object.__setattr__(message, "_payload", decode(text))
+    return message._payload  # noqa: SLF001
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker's registration: a (process, queue, role), or an explicit hostname and port."""
+
+    id: int
+    queue_id: int | None
+    role: WorkerRole
+    hostname: str
+    port: int | None
+    pid: int | None
+    status: WorkerStatus
+    started_at: dt.datetime
+    heartbeat_at: dt.datetime
+    shutdown_at: dt.datetime | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "role", WorkerRole(self.role))
+        object.__setattr__(self, "status", WorkerStatus(self.status))
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMetrics:
+    """How a queue stands at one instant.
+
+    `pending` messages are due and free to lease (expired leases among them), `delayed` are not yet
+    due, `locked` are leased; `total_messages` is their sum, without the archive. Unless exact
+    counts were asked for, each count stops at `limit`, and `capped` says whether one did.
+    """
+
+    queue_id: int
+    queue_name: str
+    paused: bool
+    pending: int
+    delayed: int
+    locked: int
+    archived: int
+    oldest_pending_at: dt.datetime | None
+    oldest_pending_age: dt.timedelta | None
+    limit: int | None
+
+    @property
+    def total_messages(self) -> int:
+        """Messages in the queue: pending, delayed and locked."""
+        return self.pending + self.delayed + self.locked
+
+    @property
+    def capped(self) -> bool:
+        """Whether any of the counts stopped at `limit`, and the true one may be higher."""
+        counts = (self.pending, self.delayed, self.locked, self.archived)
+        return self.limit is not None and max(counts) >= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `verify` found missing or different, and what mends it.
+
+    `severity` is "error" where pgqrs cannot work as it should, else "warning".
+    """
+
+    severity: str
+    message: str
+    remedy: str
+
+
+def span(duration: Duration) -> dt.timedelta:
+    """Give a duration as a timedelta; raises ValueError unless it is 0 to 100 years long."""
+    try:
+        given = duration if isinstance(duration, dt.timedelta) else dt.timedelta(seconds=duration)
+    except (OverflowError, ValueError):
+        given = dt.timedelta.max
+    if not dt.timedelta() <= given <= _LONGEST:
+        raise ValueError(f"a duration is between 0 seconds and 100 years, not {duration!r}")
+    return given
