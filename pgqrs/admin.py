@@ -7,10 +7,11 @@ from typing import Any, Self
 
 from sqlalchemy import Engine
 
+from pgqrs.admin_steps import AdminSteps
 from pgqrs.binding import Binding, EngineBinding, bound
+from pgqrs.call import call
 from pgqrs.config import Config
-from pgqrs.operations import queues
-from pgqrs.types import ArchiveMode, Duration, Finding, QueueInfo, QueueMetrics, span
+from pgqrs.types import ArchiveMode, Duration, Finding, QueueInfo, QueueMetrics
 
 __all__ = ["Admin"]
 
@@ -25,6 +26,7 @@ class Admin:
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
         self.binding: Binding = bound(bind, config)
+        self._steps = AdminSteps(self.binding.schema)
 
     @property
     def pool(self) -> Engine:
@@ -55,7 +57,7 @@ class Admin:
         """Say what of the schema is missing or different, with what mends it."""
         from pgqrs.verification import verify
 
-        return self.binding.run(verify, self.binding.schema)
+        return self.binding.run(call(verify, self.binding.schema))
 
     def create_queue(
         self,
@@ -72,11 +74,10 @@ class Admin:
         no output) or none (nothing, of what completed). Raises QueueExistsError unless `exist_ok`,
         which gives the queue as it is, and ValueError for a bad name or option.
         """
-        options = queues.checked_options(visibility_timeout, max_attempts, archive_mode)
-        name = queues.checked_name(name)
-        return self.binding.run(
-            queues.create, self.binding.schema, name, options, exist_ok=exist_ok
+        call_ = self._steps.creating(
+            name, visibility_timeout, max_attempts, archive_mode, exist_ok=exist_ok
         )
+        return self.binding.run(call_)
 
     def update_queue(
         self,
@@ -87,16 +88,16 @@ class Admin:
         archive_mode: ArchiveMode | str | None = None,
     ) -> QueueInfo:
         """Change options of a queue; those left None stay. Raises QueueNotFoundError."""
-        options = queues.checked_options(visibility_timeout, max_attempts, archive_mode)
-        return self.binding.run(queues.update, self.binding.schema, name, options)
+        call_ = self._steps.updating(name, visibility_timeout, max_attempts, archive_mode)
+        return self.binding.run(call_)
 
     def get_queue(self, name: str) -> QueueInfo:
         """Look a queue up. Raises QueueNotFoundError."""
-        return self.binding.run(queues.find, self.binding.schema, name)
+        return self.binding.run(self._steps.finding(name))
 
     def list_queues(self) -> list[QueueInfo]:
         """List all queues, by name."""
-        return self.binding.run(queues.everyone, self.binding.schema)
+        return self.binding.run(self._steps.listing())
 
     def delete_queue(self, name: str, force: bool = False) -> None:  # noqa: FBT001, FBT002
         """Delete a queue and its workers.
@@ -104,19 +105,17 @@ class Admin:
         Raises QueueNotFoundError, and QueueNotEmptyError while messages wait or history exists,
         unless `force`, which deletes those first, in batches.
         """
-        schema = self.binding.schema
-        if force:
-            self.binding.run(queues.purge, schema, name)
-            self.binding.run(queues.purge_archive, schema, name, older_than=None)
-        self.binding.run_together(queues.delete, schema, name, force=force)
+        for emptying in self._steps.emptying(name) if force else ():
+            self.binding.run(emptying)
+        self.binding.run(self._steps.deleting(name, force=force))
 
     def pause_queue(self, name: str) -> QueueInfo:
         """Lease no more of this queue's messages, at once. Raises QueueNotFoundError."""
-        return self.binding.run(queues.update, self.binding.schema, name, {"paused": True})
+        return self.binding.run(self._steps.pausing(name, paused=True))
 
     def resume_queue(self, name: str) -> QueueInfo:
         """Lease this queue's messages again. Raises QueueNotFoundError."""
-        return self.binding.run(queues.update, self.binding.schema, name, {"paused": False})
+        return self.binding.run(self._steps.pausing(name, paused=False))
 
     def purge_queue(self, name: str) -> int:
         """Delete the messages a queue has now, leased ones too; gives how many.
@@ -124,25 +123,22 @@ class Admin:
         In batches that are each a commit, so that consumers and producers go on meanwhile. A
         holder whose message was purged gets LeaseLostError. Raises QueueNotFoundError.
         """
-        return self.binding.run(queues.purge, self.binding.schema, name)
+        return self.binding.run(self._steps.purging(name))
 
     def purge_archive(self, name: str | None = None, older_than: Duration | None = None) -> int:
         """Delete archived messages, of one queue or all, of one age or any; gives how many.
 
         In batches that are each a commit. Raises QueueNotFoundError.
         """
-        age = None if older_than is None else span(older_than)
-        return self.binding.run(queues.purge_archive, self.binding.schema, name, older_than=age)
+        return self.binding.run(self._steps.purging_archive(name, older_than))
 
     def queue_metrics(self, name: str, *, exact: bool = False) -> QueueMetrics:
         """Measure a queue; counts stop at 10,000 unless `exact`. Raises QueueNotFoundError."""
-        limit = None if exact else queues.COUNT_LIMIT
-        return self.binding.run(queues.metrics, self.binding.schema, name, limit)
+        return self.binding.run(self._steps.measuring(name, exact=exact))
 
     def all_queues_metrics(self, *, exact: bool = False) -> list[QueueMetrics]:
         """Measure every queue, by name; counts stop at 10,000 unless `exact`."""
-        limit = None if exact else queues.COUNT_LIMIT
-        return self.binding.run(queues.all_metrics, self.binding.schema, limit)
+        return self.binding.run(self._steps.measuring_all(exact=exact))
 
     def close(self) -> None:
         """Free what this object owns. Idempotent."""

@@ -8,19 +8,18 @@ there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from pgqrs import engines, models
+from pgqrs.call import PAUSES, Call
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.translation import translated
 
 __all__ = [
-    "PAUSES",
     "Bind",
     "Binding",
     "ConnectionBinding",
@@ -31,7 +30,6 @@ __all__ = [
     "joined",
 ]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 Joined = Session | scoped_session[Any] | Connection
@@ -40,14 +38,11 @@ Joined = Session | scoped_session[Any] | Connection
 Bind = Config | str | URL | Engine | sessionmaker[Any] | Joined
 """What gives connections: also any object of pgqrs that has a binding."""
 
-PAUSES: Final = (0.05, 0.2, 1.0)
-"""Seconds to wait before an acknowledgement is sent again."""
-
 _ASYNC: Final = ("AsyncEngine", "AsyncConnection", "AsyncSession", "async_sessionmaker")
 
 
 class Binding:
-    """Where operations run: see the subclasses."""
+    """Where calls run: see the subclasses."""
 
     config: Config
     is_joined: bool
@@ -57,87 +52,55 @@ class Binding:
         """The schema of the tables."""
         return self.config.schema_
 
-    def run(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run a step that is one statement."""
+    def run(self, call: Call[T]) -> T:
+        """Run a call and give what it gives. Raises pgqrs's errors for the driver's."""
         raise NotImplementedError
-
-    def run_change(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run a step whose lost reply is OutcomeUnknownError."""
-        return self.run(step, *args, **kwargs)
-
-    def run_again(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run a step that may be sent again where its reply was lost."""
-        return self.run(step, *args, **kwargs)
-
-    def run_together(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run a step of several statements in one transaction."""
-        return self.run(step, *args, **kwargs)
 
     def close(self) -> None:
         """Give back what this binding owns."""
 
 
 class EngineBinding(Binding):
-    """Each operation on a connection of its own: in autocommit, or a transaction if need be."""
+    """Each call on a connection of its own: in autocommit, or in a transaction if it must be."""
 
     is_joined = False
 
     def __init__(self, engine: Engine, config: Config, *, owned: bool) -> None:
         self.engine = engine
         self.config = config
-        self._owned = owned
+        self.owned = owned
         # The same pool, and nothing of the host's engine is changed.
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._transactional = engine.execution_options(isolation_level="READ COMMITTED")
 
-    def run(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        with translated(self.schema), self._autocommit.connect() as connection:
-            return step(connection, *args, **kwargs)
-
-    def run_change(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        with translated(self.schema, changes=True), self._autocommit.connect() as connection:
-            return step(connection, *args, **kwargs)
-
-    def run_together(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        with translated(self.schema, changes=True), self._transactional.begin() as connection:
-            return step(connection, *args, **kwargs)
+    def run(self, call: Call[T]) -> T:
+        for pause in PAUSES if call.repeats else ():
+            try:
+                return self._run_once(call)
+            except (OutcomeUnknownError, UnavailableError):
+                time.sleep(pause)
+        return self._run_once(call)
 
     def apart(self) -> Engine:
         """Give another engine to the same server, for one connection outside the pool."""
-        if self._owned:
+        if self.owned:
             return engines.single(self.config)
         return create_engine(
             self.engine.url, pool=self.engine.pool.recreate(), isolation_level="AUTOCOMMIT"
         )
 
-    def run_again(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        for pause in PAUSES:
-            try:
-                return self.run_change(step, *args, **kwargs)
-            except (OutcomeUnknownError, UnavailableError):
-                time.sleep(pause)
-        return self.run_change(step, *args, **kwargs)
-
     def close(self) -> None:
-        if self._owned:
-            self._owned = False
+        if self.owned:
+            self.owned = False
             engines.release(self.config)
+
+    def _run_once(self, call: Call[T]) -> T:
+        with translated(self.schema, changes=call.changes):
+            if call.together:
+                with self._transactional.begin() as connection:
+                    return call.step(connection)
+            with self._autocommit.connect() as connection:
+                return call.step(connection)
 
 
 class ConnectionBinding(Binding):
@@ -149,11 +112,9 @@ class ConnectionBinding(Binding):
         self.connection = connection
         self.config = config
 
-    def run(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def run(self, call: Call[T]) -> T:
         with translated(self.schema):
-            return step(self.connection, *args, **kwargs)
+            return call.step(self.connection)
 
 
 class SessionBinding(Binding):
@@ -165,16 +126,13 @@ class SessionBinding(Binding):
         self.session = session
         self.config = config
 
-    def run(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def run(self, call: Call[T]) -> T:
         session = self.session() if isinstance(self.session, scoped_session) else self.session
-        if session.autoflush and not session._flushing:  # noqa: SLF001 - SQLAlchemy has no other
+        if session.autoflush and not session._flushing:  # noqa: SLF001 - there is no public way
             session.flush()
         with translated(self.schema):
             # Hosts that bind models to several engines bind ours too.
-            connection = session.connection(bind_arguments={"mapper": models.Message})
-            return step(connection, *args, **kwargs)
+            return call.step(session.connection(bind_arguments={"mapper": models.Message}))
 
 
 def bound(bind: Any, config: Config | None = None) -> Binding:
@@ -217,7 +175,7 @@ def joined(bind: Any, config: Config) -> Binding:
 
 def _shared(binding: Binding, config: Config | None) -> Binding:
     if isinstance(binding, EngineBinding):
-        if binding._owned:  # noqa: SLF001 - one more user of our own engine
+        if binding.owned:  # one more user of our own engine
             return bound(binding.config)
         return EngineBinding(binding.engine, config or binding.config, owned=False)
     return binding

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, overload
 
 from pgqrs.binding import EngineBinding
 from pgqrs.consumer_steps import ConsumerSteps, Held
-from pgqrs.heartbeat import heartbeat_for
-from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
+from pgqrs.heartbeat import Heartbeat, heartbeat_for
+from pgqrs.types import ArchivedMessage, Duration, QueueMessage
 from pgqrs.worker import BoundWorker
 
 __all__ = ["Consumer"]
@@ -42,9 +41,10 @@ class Consumer(BoundWorker[ConsumerSteps]):
 
     def dequeue_batch(self, size: int, vt: Duration | None = None) -> list[QueueMessage]:
         """Lease up to `size` due messages, `max_batch_size` at most; otherwise as `dequeue`."""
-        messages = self._run(self._steps.lease, self._steps.terms(size, vt))
+        messages = self._run(self._steps.leasing(size, vt))
         if messages and isinstance(self._own, EngineBinding):
-            self._keep_alive(self._own)
+            heart = self._heartbeat(self._own)
+            heart.keep(self._steps.ledger, self._steps.registration)
         return messages
 
     def archive(
@@ -56,32 +56,26 @@ class Consumer(BoundWorker[ConsumerSteps]):
         A lease that ran out still counts, unless the message was leased again. Raises
         LeaseLostError, PayloadError, ValueError for a status that is empty or too long.
         """
-        if not 1 <= len(status) <= 63:
-            raise ValueError(f"a status has 1 to 63 characters, not {len(status)}")
-        result = self._steps.output(output)
-        fence = self._steps.fence(message)
-        return self._ready().run_again(self._steps.archive, fence, status, result)
+        return self._run(self._steps.archiving(message, status, output))
 
     def archive_batch(self, messages: Iterable[Held]) -> list[bool]:
         """Finish many as completed; says for each, in order, whether its lease was held."""
-        fences = self._steps.fences(messages)
-        return self._ready().run_again(self._steps.archive_many, fences) if fences else []
+        return self._run(self._steps.archiving_many(messages))
 
     def delete(self, message: Held) -> None:
         """Finish a message without a trace. Raises LeaseLostError."""
-        self._ready().run_again(self._steps.delete, self._steps.fence(message))
+        self._run(self._steps.deleting(message))
 
     def delete_batch(self, messages: Iterable[Held]) -> list[bool]:
         """Delete many; says for each, in order, whether its lease was held."""
-        fences = self._steps.fences(messages)
-        return self._ready().run_again(self._steps.delete_many, fences) if fences else []
+        return self._run(self._steps.deleting_many(messages))
 
     def extend_visibility(self, message: Held, by: Duration) -> QueueMessage:
         """Push the end of an unexpired lease out to `by` from now; it is never shortened.
 
         Gives the message with its new vt. Raises LeaseLostError.
         """
-        return self._run(self._steps.extend, self._steps.fence(message), span(by))
+        return self._run(self._steps.extending(message, by))
 
     @overload
     def release(self, messages: Held, delay: Duration = 0) -> None: ...
@@ -92,20 +86,15 @@ class Consumer(BoundWorker[ConsumerSteps]):
 
         One that is lost raises LeaseLostError; of many, says for each whether it was held.
         """
-        wait = span(delay)
         if isinstance(messages, int | QueueMessage):
-            fence = self._steps.fence(messages)
-            self._ready().run_again(self._steps.release_one, fence, wait)
-            return None
-        fences = self._steps.fences(messages)
-        return self._ready().run_again(self._steps.release, fences, wait) if fences else []
+            return self._run(self._steps.releasing(messages, delay))
+        return self._run(self._steps.releasing_many(messages, delay))
 
     def close(self) -> None:
         """Give back what is still held, then stop the worker if nobody else shares it."""
         try:
-            held = self._steps.ledger.fences()
-            if held and not self._closed and self._own is self.binding:
-                self.binding.run_again(self._steps.release, held, dt.timedelta())
+            if not self._closed and self._own is self.binding and self._steps.ledger.fences():
+                self.binding.run(self._steps.releasing_all())
         finally:
             self._let_go()
 
@@ -120,13 +109,10 @@ class Consumer(BoundWorker[ConsumerSteps]):
         else:
             self._let_go()
 
-    def _keep_alive(self, own: EngineBinding) -> None:
-        config = own.config
-        heart = heartbeat_for(own.engine, own.apart, config.heartbeat_interval_seconds)
-        heart.keep(self._steps.ledger, self._steps.registration)
+    def _heartbeat(self, own: EngineBinding) -> Heartbeat:
+        return heartbeat_for(own.engine, own.apart, own.config.heartbeat_interval_seconds)
 
     def _let_go(self) -> None:
         if isinstance(self._own, EngineBinding) and self._own is self.binding:
-            heart = heartbeat_for(self._own.engine, self._own.apart, 1)
-            heart.drop(self._steps.ledger)
+            self._heartbeat(self._own).drop(self._steps.ledger)
         super().close()

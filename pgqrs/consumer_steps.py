@@ -1,13 +1,15 @@
-"""What a consumer does on a connection it is given, for the sync and asyncio classes alike."""
+"""What a consumer does, prepared as calls for the sync and asyncio classes alike."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from pgqrs.call import Call, call
 from pgqrs.errors import LeaseLostError
 from pgqrs.ledger import Ledger
 from pgqrs.operations import acknowledge
@@ -21,12 +23,17 @@ from pgqrs.worker import WorkerSteps
 
 __all__ = ["ConsumerSteps", "Held"]
 
+T = TypeVar("T")
+
 Held = QueueMessage | int
 """A leased message, or the id of one that this very consumer leased."""
 
 
 class ConsumerSteps(WorkerSteps):
-    """What a consumer does; its ledger says what it may acknowledge by id."""
+    """Each public method checks its arguments and gives the call that does it.
+
+    The ledger says what may be acknowledged by id.
+    """
 
     role = WorkerRole.CONSUMER
 
@@ -36,27 +43,56 @@ class ConsumerSteps(WorkerSteps):
         super().__init__(registration, joined=joined, lodges=lodges)
         self.ledger = Ledger()
 
-    def terms(self, size: int, vt: Duration | None) -> Terms:
-        """Check what a lease asks for, before any connection is taken. Raises ValueError."""
+    def leasing(self, size: int, vt: Duration | None) -> Call[list[QueueMessage]]:
+        """Lease due messages. Raises ValueError."""
         if size < 1:
             raise ValueError(f"a batch has at least 1 message, not {size}")
-        return Terms(
+        terms = Terms(
             size=min(size, self.config.max_batch_size),
             timeout=None if vt is None else span(vt),
             default_timeout=dt.timedelta(seconds=self.config.default_lock_time_seconds),
             default_attempts=self.config.max_attempts,
         )
+        return call(self._lease, terms)
 
-    def lease(self, connection: Connection, terms: Terms) -> list[QueueMessage]:
-        """Lease due messages and enter them in the ledger."""
-        lease = self._lease(connection, terms)
-        if lease.worker_status is None or lease.queue_paused is None:
-            # The queue was deleted (and perhaps made again): start anew, or say that it is gone.
-            self.registration.forget()
-            lease = self._lease(connection, terms)
-        self.ledger.add(lease.messages)
-        self.beat_if_due(connection)
-        return lease.messages
+    def archiving(self, held: Held, status: str, output: Any) -> Call[ArchivedMessage]:
+        """Archive one. Raises LeaseLostError, PayloadError, ValueError."""
+        if not 1 <= len(status) <= 63:
+            raise ValueError(f"a status has 1 to 63 characters, not {len(status)}")
+        value = Json(output) if isinstance(output, str) else output
+        text = None if output is None else encode(value)
+        return self._fenced(partial(self._archive, fence=self.fence(held), status=status, out=text))
+
+    def archiving_many(self, many: Iterable[Held]) -> Call[list[bool]]:
+        """Archive as completed; says for each whether it was held."""
+        return self._fenced(partial(self._archive_many, fences=self._fences(many)))
+
+    def deleting(self, held: Held) -> Call[None]:
+        """Delete one. Raises LeaseLostError."""
+        return self._fenced(partial(self._delete, fence=self.fence(held)))
+
+    def deleting_many(self, many: Iterable[Held]) -> Call[list[bool]]:
+        """Delete; says for each whether it was held."""
+        return self._fenced(partial(self._delete_many, fences=self._fences(many)))
+
+    def extending(self, held: Held, by: Duration) -> Call[QueueMessage]:
+        """Extend one lease. Raises LeaseLostError, ValueError."""
+        return call(self._extend, self.fence(held), span(by))
+
+    def releasing(self, held: Held, delay: Duration) -> Call[None]:
+        """Give one lease back. Raises LeaseLostError, ValueError."""
+        fence, wait = self.fence(held), span(delay)
+        return self._fenced(partial(self._release, fence=fence, delay=wait))
+
+    def releasing_many(self, many: Iterable[Held], delay: Duration) -> Call[list[bool]]:
+        """Give leases back; says for each whether it was held. Raises ValueError."""
+        fences, wait = self._fences(many), span(delay)
+        return self._fenced(partial(self._release_many, fences=fences, delay=wait))
+
+    def releasing_all(self) -> Call[list[bool]]:
+        """Give back all that the ledger has."""
+        fences = self.ledger.fences()
+        return self._fenced(partial(self._release_many, fences=fences, delay=dt.timedelta()))
 
     def fence(self, held: Held) -> Fence:
         """Give the fence of what is held. Raises LeaseLostError where it was not leased here."""
@@ -67,31 +103,38 @@ class ConsumerSteps(WorkerSteps):
             raise LeaseLostError(held.id, "another worker leased it")
         return Fence(held.id, held.read_ct)
 
-    def fences(self, many: Iterable[Held]) -> list[Fence | None]:
-        """Give the fences of many; None for what was not leased here, and for repetitions."""
-        fences: list[Fence | None] = []
+    def _fences(self, many: Iterable[Held]) -> list[Fence | None]:
+        """Give the fences; None for what was not leased here, and for repetitions."""
+        seen: set[Fence | None] = set()
+        order: list[Fence | None] = []
         for held in many:
             try:
-                fence = self.fence(held)
+                fence: Fence | None = self.fence(held)
             except LeaseLostError:
-                fences.append(None)
-            else:
-                fences.append(None if fence in fences else fence)
-        return fences
+                fence = None
+            order.append(None if fence in seen else fence)
+            seen.add(fence)
+        return order
 
-    def output(self, value: Any) -> str | None:
-        """Give a result's JSON text. Raises PayloadError."""
-        if value is None:
-            return None
-        return encode(Json(value) if isinstance(value, str) else value)
+    def _fenced(self, step: Callable[[Connection], T]) -> Call[T]:
+        return Call(step, changes=True, repeats=True)
 
-    def archive(
-        self, connection: Connection, fence: Fence, status: str, output: str | None
+    def _lease(self, connection: Connection, terms: Terms) -> list[QueueMessage]:
+        lease = self._lease_once(connection, terms)
+        if lease.worker_status is None or lease.queue_paused is None:
+            # The queue was deleted (and perhaps made again): start anew, or say that it is gone.
+            self.registration.forget()
+            lease = self._lease_once(connection, terms)
+        self.ledger.add(lease.messages)
+        self.beat_if_due(connection)
+        return lease.messages
+
+    def _archive(
+        self, connection: Connection, fence: Fence, status: str, out: str | None
     ) -> ArchivedMessage:
-        """Archive one. Raises LeaseLostError."""
         again = self.ledger.sending([fence])
         worker_id = self._mine()
-        found = acknowledge.archive(connection, self.schema, worker_id, fence, status, output)
+        found = acknowledge.archive(connection, self.schema, worker_id, fence, status, out)
         if found is None and again:
             earlier = acknowledge.find_archived(connection, self.schema, worker_id, [fence])
             found = earlier.get(fence.message_id)
@@ -100,41 +143,37 @@ class ConsumerSteps(WorkerSteps):
             raise LeaseLostError(fence.message_id)
         return found
 
-    def archive_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
-        """Archive as completed; says for each whether it was held."""
-
+    def _archive_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
         def earlier(again: list[Fence]) -> set[int]:
             return set(acknowledge.find_archived(connection, self.schema, self._mine(), again))
 
         return self._many(connection, fences, acknowledge.archive_many, earlier)
 
-    def delete(self, connection: Connection, fence: Fence) -> None:
-        """Delete one. Raises LeaseLostError."""
-        if not self.delete_many(connection, [fence])[0]:
+    def _delete(self, connection: Connection, fence: Fence) -> None:
+        if not self._delete_many(connection, [fence])[0]:
             raise LeaseLostError(fence.message_id)
 
-    def delete_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
-        """Delete; says for each whether it was held."""
-
+    def _delete_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
         def earlier(again: list[Fence]) -> set[int]:
             left = acknowledge.exist(connection, self.schema, again)
             return {fence.message_id for fence in again} - left
 
         return self._many(connection, fences, acknowledge.delete_many, earlier)
 
-    def extend(self, connection: Connection, fence: Fence, by: dt.timedelta) -> QueueMessage:
-        """Extend one lease. Raises LeaseLostError."""
+    def _extend(self, connection: Connection, fence: Fence, by: dt.timedelta) -> QueueMessage:
         message = acknowledge.extend(connection, self.schema, self._mine(), fence, by)
         if message is None:
             raise LeaseLostError(fence.message_id, "it ran out, or the message is finished")
         self.ledger.add([message])
         return message
 
-    def release(
+    def _release(self, connection: Connection, fence: Fence, delay: dt.timedelta) -> None:
+        if not self._release_many(connection, [fence], delay)[0]:
+            raise LeaseLostError(fence.message_id)
+
+    def _release_many(
         self, connection: Connection, fences: Sequence[Fence | None], delay: dt.timedelta
     ) -> list[bool]:
-        """Give leases back; says for each whether it was held."""
-
         def give_back(
             connection: Connection, schema: str, worker_id: int, held: Sequence[Fence]
         ) -> set[int]:
@@ -145,12 +184,7 @@ class ConsumerSteps(WorkerSteps):
 
         return self._many(connection, fences, give_back, earlier)
 
-    def release_one(self, connection: Connection, fence: Fence, delay: dt.timedelta) -> None:
-        """Give one lease back. Raises LeaseLostError."""
-        if not self.release(connection, [fence], delay)[0]:
-            raise LeaseLostError(fence.message_id)
-
-    def _lease(self, connection: Connection, terms: Terms) -> Lease:
+    def _lease_once(self, connection: Connection, terms: Terms) -> Lease:
         queue_id, worker_id = self._registered(connection)
         return leasing.lease(connection, self.schema, queue_id, worker_id, terms)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import weakref
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from pgqrs.binding import Binding, EngineBinding, Joined, bound, joined
+from pgqrs.call import Call, call
 from pgqrs.config import Config
 from pgqrs.errors import InvalidStateError, PgqrsError
 from pgqrs.operations import workers
@@ -25,7 +25,6 @@ from pgqrs.types import QueueInfo, WorkerRole
 
 __all__ = ["BoundWorker", "WorkerSteps", "address_of"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S", bound="WorkerSteps")
 
@@ -141,7 +140,7 @@ class BoundWorker(Generic[S]):
 
         Raises QueueNotFoundError, WorkerExistsError, DatabaseError.
         """
-        (self._own or self.binding).run(self._steps.heartbeat)
+        (self._own or self.binding).run(call(self._steps.heartbeat))
 
     def close(self) -> None:
         """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent."""
@@ -155,7 +154,7 @@ class BoundWorker(Generic[S]):
         last = self._steps.registration.leave()
         try:
             if last and self.worker_id is not None:
-                self.binding.run(self._steps.stop)
+                self.binding.run(call(self._steps.stop))
         finally:
             self.binding.close()
 
@@ -175,18 +174,13 @@ class BoundWorker(Generic[S]):
         twin.__dict__.update(self._steps.__dict__, joined=True, lodges=self._own is None)
         return twin
 
-    def _ready(self) -> Binding:
+    def _run(self, call_: Call[T]) -> T:
         if self._closed:
             raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
         registered = self._steps.registration.worker_id is not None
         if self.binding.is_joined and self._own is not None and not registered:
-            self._own.run(self._steps.register)
-        return self.binding
-
-    def _run(
-        self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return self._ready().run(step, *args, **kwargs)
+            self._own.run(call(self._steps.register))
+        return self.binding.run(call_)
 
 
 def _nothing() -> None:
@@ -202,4 +196,4 @@ def _stop_at_exit() -> None:
     for worker in list(_at_exit):
         with contextlib.suppress(PgqrsError):
             if worker.worker_id is not None:
-                worker.binding.run(worker._steps.stop)  # noqa: SLF001 - our own base class
+                worker.binding.run(call(worker._steps.stop))  # noqa: SLF001 - our own base class

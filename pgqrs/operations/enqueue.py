@@ -70,7 +70,7 @@ def enqueue_many(
     ]
 
 
-def chunks(texts: Sequence[str], rows: int, size: int) -> Iterator[Sequence[str]]:
+def chunks(texts: list[str], rows: int, size: int) -> Iterator[list[str]]:
     """Cut texts into runs of at most `rows` items and about `size` bytes (one item at least)."""
     start, weight = 0, 0
     for index, text in enumerate(texts):

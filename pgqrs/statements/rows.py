@@ -27,7 +27,17 @@ from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 from pgqrs.models import DELAYED, LEASED, READY
 from pgqrs.statements.columns import as_sent
 
-__all__ = ["add", "change", "count", "get", "message_count", "message_page", "page", "remove"]
+__all__ = [
+    "add",
+    "change",
+    "count",
+    "get",
+    "held_by",
+    "message_count",
+    "message_page",
+    "page",
+    "remove",
+]
 
 
 def get(table: Table, names: tuple[str, ...]) -> Select[Any]:
@@ -76,6 +86,11 @@ def message_count(messages: Table, *where: ColumnElement[bool]) -> Select[tuple[
         for state in (READY, DELAYED, LEASED)
     ]
     return select(counts[0] + counts[1] + counts[2])
+
+
+def held_by(messages: Table, worker_id: int) -> tuple[ColumnElement[bool], ...]:
+    """Give the conditions on what a consumer holds; the state makes the index of leases usable."""
+    return (messages.c.state == LEASED, messages.c.consumer_worker_id == worker_id)
 
 
 def add(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> ReturningInsert[Any]:

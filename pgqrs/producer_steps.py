@@ -1,0 +1,88 @@
+"""What a producer does, prepared as calls for the sync and asyncio classes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pgqrs.call import Call, call
+from pgqrs.errors import PayloadError
+from pgqrs.operations import enqueue as operations
+from pgqrs.operations.enqueue import Envelope
+from pgqrs.payload import encode
+from pgqrs.types import Duration, QueueMessage, WorkerRole, span
+from pgqrs.worker import WorkerSteps
+
+__all__ = ["ProducerSteps"]
+
+
+class ProducerSteps(WorkerSteps):
+    """Each public method checks its arguments and gives the call that does it."""
+
+    role = WorkerRole.PRODUCER
+
+    def enqueuing(
+        self, payload: Any, priority: int, delay: Duration, max_attempts: int | None
+    ) -> Call[QueueMessage]:
+        """Add one message. Raises PayloadError, ValueError."""
+        envelope = self._envelope(priority, delay, max_attempts)
+        text = encode(payload, self.config.max_payload_bytes)
+        return Call(partial(self._enqueue, envelope=envelope, text=text), changes=True)
+
+    def enqueuing_many(
+        self, payloads: Iterable[Any], priority: int, delay: Duration, max_attempts: int | None
+    ) -> Call[list[QueueMessage]]:
+        """Add a batch: one statement, or several in a transaction. Raises as `enqueuing`."""
+        envelope = self._envelope(priority, delay, max_attempts)
+        rows, size = self.config.enqueue_chunk_rows, self.config.enqueue_chunk_bytes
+        chunks = list(operations.chunks(self._texts(payloads), rows, size))
+        step = partial(self._enqueue_many, envelope=envelope, chunks=chunks)
+        return Call(step, changes=True, together=len(chunks) > 1)
+
+    def extending(self, message: QueueMessage | int, by: Duration) -> Call[QueueMessage]:
+        """Postpone what this producer enqueued, or extend its present lease. Raises ValueError."""
+        message_id = message if isinstance(message, int) else message.id
+        return call(self._extend, message_id, span(by))
+
+    def _envelope(self, priority: int, delay: Duration, max_attempts: int | None) -> Envelope:
+        if not -32768 <= priority <= 32767:
+            raise ValueError(f"a priority is between -32768 and 32767, not {priority}")
+        if max_attempts is not None and not 1 <= max_attempts <= 1_000_000:
+            raise ValueError(f"max_attempts is between 1 and 1,000,000, not {max_attempts}")
+        return Envelope(self.queue, priority, span(delay), max_attempts)
+
+    def _texts(self, payloads: Iterable[Any]) -> list[str]:
+        texts: list[str] = []
+        for index, payload in enumerate(payloads):
+            try:
+                texts.append(encode(payload, self.config.max_payload_bytes))
+            except PayloadError as error:
+                raise PayloadError(f"item {index} of the batch: {error}") from error
+        return texts
+
+    def _enqueue(self, connection: Connection, envelope: Envelope, text: str) -> QueueMessage:
+        worker_id = self._worker_id(connection)
+        message = operations.enqueue(connection, self.schema, envelope, text, worker_id)
+        self.beat_if_due(connection)
+        return message
+
+    def _enqueue_many(
+        self, connection: Connection, envelope: Envelope, chunks: list[list[str]]
+    ) -> list[QueueMessage]:
+        worker_id = self._worker_id(connection)
+        messages: list[QueueMessage] = []
+        for texts in chunks:
+            messages += operations.enqueue_many(connection, self.schema, envelope, texts, worker_id)
+        self.beat_if_due(connection)
+        return messages
+
+    def _extend(self, connection: Connection, message_id: int, by: Any) -> QueueMessage:
+        worker_id = self._worker_id(connection)
+        return operations.extend_produced(connection, self.schema, message_id, worker_id, by)
+
+    def _worker_id(self, connection: Connection) -> int | None:
+        # In the caller's transaction nothing is registered: the id is known, or there is none.
+        return self.registration.worker_id if self.joined else self.register(connection)[1]
