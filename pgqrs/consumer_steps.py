@@ -37,10 +37,8 @@ class ConsumerSteps(WorkerSteps):
 
     role = WorkerRole.CONSUMER
 
-    def __init__(
-        self, registration: Registration, *, joined: bool = False, lodges: bool = False
-    ) -> None:
-        super().__init__(registration, joined=joined, lodges=lodges)
+    def __init__(self, registration: Registration, *, joined: bool = False) -> None:
+        super().__init__(registration, joined=joined)
         self.ledger = Ledger()
 
     def leasing(self, size: int, vt: Duration | None) -> Call[list[QueueMessage]]:
@@ -136,16 +134,17 @@ class ConsumerSteps(WorkerSteps):
         worker_id = self._mine()
         found = acknowledge.archive(connection, self.schema, worker_id, fence, status, out)
         if found is None and again:
-            earlier = acknowledge.find_archived(connection, self.schema, worker_id, [fence])
-            found = earlier.get(fence.message_id)
+            known = (connection, self.schema, worker_id)
+            found = acknowledge.find_archived(*known, [fence], status).get(fence)
         self._answered([fence])
         if found is None:
             raise LeaseLostError(fence.message_id)
         return found
 
     def _archive_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
-        def earlier(again: list[Fence]) -> set[int]:
-            return set(acknowledge.find_archived(connection, self.schema, self._mine(), again))
+        def earlier(again: list[Fence]) -> set[Fence]:
+            known = (connection, self.schema, self._mine())
+            return set(acknowledge.find_archived(*known, again, "completed"))
 
         return self._many(connection, fences, acknowledge.archive_many, earlier)
 
@@ -154,9 +153,9 @@ class ConsumerSteps(WorkerSteps):
             raise LeaseLostError(fence.message_id)
 
     def _delete_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
-        def earlier(again: list[Fence]) -> set[int]:
+        def earlier(again: list[Fence]) -> set[Fence]:
             left = acknowledge.exist(connection, self.schema, again)
-            return {fence.message_id for fence in again} - left
+            return {fence for fence in again if fence.message_id not in left}
 
         return self._many(connection, fences, acknowledge.delete_many, earlier)
 
@@ -176,23 +175,17 @@ class ConsumerSteps(WorkerSteps):
     ) -> list[bool]:
         def give_back(
             connection: Connection, schema: str, worker_id: int, held: Sequence[Fence]
-        ) -> set[int]:
+        ) -> set[Fence]:
             return acknowledge.release(connection, schema, worker_id, held, delay)
 
-        def earlier(again: list[Fence]) -> set[int]:
-            return {fence.message_id for fence in again}
+        def earlier(again: list[Fence]) -> set[Fence]:
+            return set(again)
 
         return self._many(connection, fences, give_back, earlier)
 
     def _lease_once(self, connection: Connection, terms: Terms) -> Lease:
-        queue_id, worker_id = self._registered(connection)
+        queue_id, worker_id = self.register(connection)
         return leasing.lease(connection, self.schema, queue_id, worker_id, terms)
-
-    def _registered(self, connection: Connection) -> tuple[int, int]:
-        known = self.registration.queue_id, self.registration.worker_id
-        if known[0] is not None and known[1] is not None:
-            return known[0], known[1]
-        return self.register(connection)
 
     def _mine(self) -> int:
         return self.registration.worker_id or -1
@@ -201,21 +194,21 @@ class ConsumerSteps(WorkerSteps):
         self,
         connection: Connection,
         fences: Sequence[Fence | None],
-        send: Callable[[Connection, str, int, Sequence[Fence]], set[int]],
-        earlier: Callable[[list[Fence]], set[int]],
+        send: Callable[[Connection, str, int, Sequence[Fence]], set[Fence]],
+        earlier: Callable[[list[Fence]], set[Fence]],
     ) -> list[bool]:
         held = [fence for fence in fences if fence is not None]
         if not held:
             return [False] * len(fences)
         again = self.ledger.sending(held)
         done = send(connection, self.schema, self._mine(), held)
-        unanswered = [fence for fence in again if fence.message_id not in done]
+        unanswered = [fence for fence in again if fence not in done]
         if unanswered:  # sent before, and the reply was lost: were they done then?
             done |= earlier(unanswered)
         self._answered(held)
-        return [fence is not None and fence.message_id in done for fence in fences]
+        return [fence in done for fence in fences]
 
     def _answered(self, fences: Sequence[Fence]) -> None:
         self.ledger.answered(fences)
         if not self.joined:  # what is joined may still be rolled back
-            self.ledger.drop(fence.message_id for fence in fences)
+            self.ledger.drop(fences)

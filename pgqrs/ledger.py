@@ -43,10 +43,11 @@ class Ledger:
             raise LeaseLostError(message_id, "this consumer did not lease it, or is done with it")
         return found[0]
 
-    def drop(self, message_ids: Iterable[int]) -> None:
-        """Forget what was acknowledged, given back or lost."""
-        for message_id in message_ids:
-            self._leases.pop(message_id, None)
+    def drop(self, fences: Iterable[Fence]) -> None:
+        """Forget leases that were acknowledged, given back or lost, but no later ones."""
+        for fence in fences:
+            if self._leases.get(fence.message_id, (None,))[0] == fence:
+                self._leases.pop(fence.message_id, None)
 
     def fences(self) -> list[Fence]:
         """Give all that is remembered."""

@@ -23,6 +23,7 @@ from sqlalchemy.schema import CreateSchema, DropSchema, DropTable
 from pgqrs.config import validated_schema
 from pgqrs.errors import SchemaError
 from pgqrs.models import DEFAULT_SCHEMA, tables
+from pgqrs.translation import translated
 
 __all__ = [
     "VERSION_TABLE",
@@ -81,7 +82,7 @@ def install(engine: Engine, schema: str = DEFAULT_SCHEMA, *, dry_run: bool = Fal
         with _ALEMBIC_IS_GLOBAL:
             command.upgrade(_alembic(printed, schema=schema), "head", sql=True)
         return printed.getvalue()
-    with _transactional(engine) as connection, _ALEMBIC_IS_GLOBAL:
+    with translated(schema), _transactional(engine) as connection, _ALEMBIC_IS_GLOBAL:
         command.upgrade(_alembic(io.StringIO(), schema=schema, connection=connection), "head")
     return ""
 
@@ -94,7 +95,7 @@ def uninstall(engine: Engine, schema: str = DEFAULT_SCHEMA, *, dry_run: bool = F
     """
     validated_schema(schema)
     done: list[str] = []
-    with _transactional(engine) as connection, connection.begin():
+    with translated(schema), _transactional(engine) as connection, connection.begin():
         lock(connection, schema)
         present = set(inspect(connection).get_table_names(schema=schema))
         ours = [table for table in reversed(_all_tables(schema)) if table.name in present]

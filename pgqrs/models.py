@@ -11,6 +11,7 @@ import datetime as dt
 from functools import cache
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy import BigInteger as Big
 from sqlalchemy import (
     CheckConstraint,
     DateTime,
@@ -26,7 +27,6 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy import BigInteger as Big
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 

@@ -76,8 +76,9 @@ class Table(Generic[M]):
         return self._value(*self._found(self._one(statement, {"key": key}), key))
 
     def delete(self, key: int) -> bool:
-        """Delete the row with this id; False where there is none. Raises DatabaseError for a
-        queue that other rows refer to.
+        """Delete the row with this id; False where there is none.
+
+        Raises DatabaseError for a queue that other rows refer to.
         """
         return bool(self.binding.run(call(_affected, rows.remove(self._table), {"key": key})))
 
@@ -180,8 +181,10 @@ class Messages(Table[QueueMessage]):
     def filter_by_fk(
         self, parent_id: int, limit: int = 100, offset: int = 0
     ) -> builtins.list[QueueMessage]:
-        """Give up to `limit` messages of one queue: ready ones in the order of leasing, then
-        delayed and then leased ones by vt; from the heads of three indexes, no further than needed.
+        """Give up to `limit` messages of one queue: the ready, then the delayed, then the leased.
+
+        Ready ones in the order of leasing, the others by vt: from the heads of three indexes, and
+        no further than needed.
         """
         statement = rows.message_page(self._table, self._columns, self._of(parent_id))
         return self._many(statement, limit, offset)

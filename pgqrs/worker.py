@@ -45,21 +45,28 @@ def address_of(
 class WorkerSteps:
     """What any worker does on a connection it is given.
 
-    `joined` says that the connection is in a transaction of the caller's: nothing is registered
-    there, unless `lodges`, because there is no other connection to do it on.
+    `joined` says that the connection is in a transaction of the caller's.
     """
 
     role: ClassVar[WorkerRole]
 
-    def __init__(
-        self, registration: Registration, *, joined: bool = False, lodges: bool = False
-    ) -> None:
+    def __init__(self, registration: Registration, *, joined: bool = False) -> None:
         self.registration = registration
         self.config: Config = registration.config
         self.schema = registration.config.schema_
         self.queue = registration.address.queue
         self.joined = joined
-        self.lodges = lodges
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the worker has its row."""
+        return self.registration.worker_id is not None
+
+    def joining(self) -> Self:
+        """Give the same steps for a connection that is in a transaction of the caller's."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, joined=True)
+        return twin
 
     def register(self, connection: Connection) -> tuple[int, int]:
         """Give (queue id, worker id), registering if need be."""
@@ -101,9 +108,9 @@ class BoundWorker(Generic[S]):
         self.binding: Binding = bound(bind, config)
         engine = self.binding.engine if isinstance(self.binding, EngineBinding) else None
         registration = registration_for(engine, address, self.binding.config)
-        alone = self.binding.is_joined
-        self._steps = self._steps_type(registration, joined=alone, lodges=alone)
-        self._own = None if alone else self.binding
+        joins = self.binding.is_joined
+        self._steps = self._steps_type(registration, joined=joins)
+        self._own = None if joins else self.binding
         self._closed = False
         self._leave = weakref.finalize(self, registration.leave)
         self._leave.atexit = False
@@ -119,7 +126,7 @@ class BoundWorker(Generic[S]):
         """
         twin = object.__new__(type(self))
         twin.binding = joined(transaction, self.binding.config)
-        twin._steps = self._steps_within()
+        twin._steps = self._steps.joining()
         twin._own = self._own
         twin._closed = False
         twin._leave = weakref.finalize(twin, _nothing)
@@ -153,7 +160,7 @@ class BoundWorker(Generic[S]):
         self._leave.detach()
         last = self._steps.registration.leave()
         try:
-            if last and self.worker_id is not None:
+            if last and self._steps.is_registered:
                 self.binding.run(call(self._steps.stop))
         finally:
             self.binding.close()
@@ -169,16 +176,10 @@ class BoundWorker(Generic[S]):
     ) -> None:
         self.close()
 
-    def _steps_within(self) -> S:
-        twin = object.__new__(type(self._steps))
-        twin.__dict__.update(self._steps.__dict__, joined=True, lodges=self._own is None)
-        return twin
-
     def _run(self, call_: Call[T]) -> T:
         if self._closed:
             raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
-        registered = self._steps.registration.worker_id is not None
-        if self.binding.is_joined and self._own is not None and not registered:
+        if self.binding.is_joined and self._own is not None and not self._steps.is_registered:
             self._own.run(call(self._steps.register))
         return self.binding.run(call_)
 

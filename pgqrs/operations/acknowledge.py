@@ -52,22 +52,23 @@ def archive(
 
 def archive_many(
     connection: Connection, schema: str, worker_id: int, fences: Sequence[Fence]
-) -> set[int]:
-    """Archive as completed; gives the ids whose leases were held."""
+) -> set[Fence]:
+    """Archive as completed; gives the leases that were held."""
     parameters = {**_many(fences, worker_id), "outcome": "completed"}
-    return _ids(connection, sql.archive_many(schema), parameters)
+    return _held(connection, sql.archive_many(schema), parameters)
 
 
 def delete(connection: Connection, schema: str, worker_id: int, fence: Fence) -> bool:
     """Delete one message; False where the lease is not held."""
-    return bool(_ids(connection, sql.delete_one(schema), _one(fence, worker_id)))
+    row = connection.execute(sql.delete_one(schema), _one(fence, worker_id)).one_or_none()
+    return row is not None
 
 
 def delete_many(
     connection: Connection, schema: str, worker_id: int, fences: Sequence[Fence]
-) -> set[int]:
-    """Delete; gives the ids whose leases were held."""
-    return _ids(connection, sql.delete_many(schema), _many(fences, worker_id))
+) -> set[Fence]:
+    """Delete; gives the leases that were held."""
+    return _held(connection, sql.delete_many(schema), _many(fences, worker_id))
 
 
 def extend(
@@ -85,27 +86,30 @@ def release(
     worker_id: int,
     fences: Sequence[Fence],
     delay: dt.timedelta,
-) -> set[int]:
-    """Give leases back, at no attempt's cost; gives the ids whose leases were held."""
+) -> set[Fence]:
+    """Give leases back, at no attempt's cost; gives those that were held."""
     parameters = {**_many(fences, worker_id), "span": delay, "phase": 1 if delay else 0}
-    return _ids(connection, sql.release(schema), parameters)
+    return _held(connection, sql.release(schema), parameters)
 
 
 def find_archived(
-    connection: Connection, schema: str, worker_id: int, fences: Sequence[Fence]
-) -> dict[int, ArchivedMessage]:
-    """Give what this worker archived under these fences, by id."""
-    rows = connection.execute(sql.find_archived(schema), _many(fences, worker_id)).all()
-    return {row[0]: ArchivedMessage(*row) for row in rows}
+    connection: Connection, schema: str, worker_id: int, fences: Sequence[Fence], status: str
+) -> dict[Fence, ArchivedMessage]:
+    """Give what this worker archived with `status` under these fences."""
+    parameters = {**_many(fences, worker_id), "outcome": status}
+    rows = connection.execute(sql.find_archived(schema), parameters).all()
+    found = [ArchivedMessage(*row) for row in rows]
+    return {Fence(message.id, message.read_ct): message for message in found}
 
 
 def exist(connection: Connection, schema: str, fences: Sequence[Fence]) -> set[int]:
     """Give the ids of those messages that are still somewhere, queue or archive."""
-    return _ids(connection, sql.exist(schema), {"mids": [fence.message_id for fence in fences]})
+    parameters = {"mids": [fence.message_id for fence in fences]}
+    return set(connection.execute(sql.exist(schema), parameters).scalars())
 
 
-def _ids(connection: Connection, statement: Executable, parameters: dict[str, Any]) -> set[int]:
-    return set(connection.execute(statement, parameters).scalars())
+def _held(connection: Connection, statement: Executable, parameters: dict[str, Any]) -> set[Fence]:
+    return {Fence(*row) for row in connection.execute(statement, parameters)}
 
 
 def _one(fence: Fence, worker_id: int) -> dict[str, Any]:

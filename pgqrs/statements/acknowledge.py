@@ -68,14 +68,14 @@ def archive_one(t: Tables) -> Select[Any]:
 
 @per_schema
 def archive_many(t: Tables) -> Select[Any]:
-    """Move the messages (mids, rcs) of `worker` to the archive; gives the ids that were held."""
+    """Move the messages (mids, rcs) of `worker` to the archive; gives the fences that held."""
     gone = (
         delete(t.messages)
         .where(*_fence_of_many(t))
         .returning(*_leaving(t), null().cast(JSONB).label("output"))
         .cte("gone")
     )
-    return select(gone.c.id).add_cte(_kept(t, gone))
+    return select(gone.c.id, gone.c.read_ct).add_cte(_kept(t, gone))
 
 
 @per_schema
@@ -86,8 +86,9 @@ def delete_one(t: Tables) -> ReturningDelete[Any]:
 
 @per_schema
 def delete_many(t: Tables) -> ReturningDelete[Any]:
-    """Delete the messages (mids, rcs) of `worker`; gives the ids that were held."""
-    return delete(t.messages).where(*_fence_of_many(t)).returning(t.messages.c.id)
+    """Delete the messages (mids, rcs) of `worker`; gives the fences that held."""
+    m = t.messages
+    return delete(m).where(*_fence_of_many(t)).returning(m.c.id, m.c.read_ct)
 
 
 @per_schema
@@ -131,17 +132,23 @@ def release(t: Tables) -> ReturningUpdate[Any]:
             consumer_worker_id=null(),
             returned_ct=m.c.returned_ct + literal_column("1"),
         )
-        .returning(m.c.id)
+        .returning(m.c.id, m.c.read_ct)
     )
 
 
 @per_schema
 def find_archived(t: Tables) -> Select[Any]:
-    """Look for messages (mids, rcs) that `worker` archived, after a reply was lost."""
+    """Look for messages (mids, rcs) that `worker` archived with `outcome`, after a lost reply.
+
+    One that died meanwhile carries the same fence, but not the same status.
+    """
     a = t.archive
     held = _held()
     return select(*as_sent(a, ARCHIVED)).where(
-        a.c.id == held.c.mid, a.c.read_ct == held.c.rc, a.c.consumer_worker_id == _worker()
+        a.c.id == held.c.mid,
+        a.c.read_ct == held.c.rc,
+        a.c.consumer_worker_id == _worker(),
+        a.c.status == bindparam("outcome", type_=Text),
     )
 
 

@@ -1,0 +1,13 @@
+"""The same classes for asyncio: each method prepares the same call and awaits it.
+
+Sync classes take sync engines and sessions, these take asyncio ones. Needs SQLAlchemy's asyncio
+extra, which pgqrs installs.
+"""
+
+from __future__ import annotations
+
+from pgqrs.aio.admin import AsyncAdmin
+from pgqrs.aio.consumer import AsyncConsumer
+from pgqrs.aio.producer import AsyncProducer
+
+__all__ = ["AsyncAdmin", "AsyncConsumer", "AsyncProducer"]

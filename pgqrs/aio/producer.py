@@ -1,0 +1,70 @@
+"""Add messages to a queue under asyncio: the twin of `pgqrs.producer`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pgqrs.aio.worker import AsyncBoundWorker
+from pgqrs.producer_steps import ProducerSteps
+from pgqrs.types import Duration, QueueMessage
+
+__all__ = ["AsyncProducer"]
+
+
+class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
+    """Adds messages to one queue, under asyncio.
+
+    `bind` is a Config, DSN, URL, AsyncEngine, async_sessionmaker or another object of this package:
+    then each call is a transaction of its own. With an AsyncSession or AsyncConnection every call
+    is `within` it. `queue` is a name or QueueInfo. An explicit hostname and port register a worker
+    of their own; otherwise one row is shared in the process. The constructor does no I/O.
+    """
+
+    _steps_type = ProducerSteps
+
+    async def enqueue(
+        self,
+        payload: Any,
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+    ) -> QueueMessage:
+        """Add one message: one statement, one round trip.
+
+        Contract and errors are those of `pgqrs.Producer.enqueue`.
+        """
+        return await self._run(self._steps.enqueuing(payload, priority, delay, max_attempts))
+
+    async def enqueue_delayed(
+        self,
+        payload: Any,
+        delay: Duration,
+        *,
+        priority: int = 0,
+        max_attempts: int | None = None,
+    ) -> QueueMessage:
+        """Add one message that is due after `delay`; otherwise as `enqueue`."""
+        return await self._run(self._steps.enqueuing(payload, priority, delay, max_attempts))
+
+    async def batch_enqueue(
+        self,
+        payloads: Iterable[Any],
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+    ) -> list[QueueMessage]:
+        """Add many messages, all or none, with ids in the order given; otherwise as `enqueue`.
+
+        Contract and errors are those of `pgqrs.Producer.batch_enqueue`.
+        """
+        return await self._run(self._steps.enqueuing_many(payloads, priority, delay, max_attempts))
+
+    async def extend_visibility(self, message: QueueMessage | int, by: Duration) -> QueueMessage:
+        """Postpone a waiting message that this producer added, or extend its present lease.
+
+        Contract and errors are those of `pgqrs.Producer.extend_visibility`.
+        """
+        return await self._run(self._steps.extending(message, by))
