@@ -144,7 +144,7 @@ class Config(BaseModel):
     @classmethod
     def _from(cls, sources: list[tuple[str, Mapping[str, Any]]]) -> Self:
         config = cls.__new__(cls)
-        config._fill(sources)
+        config._fill(sources)  # noqa: SLF001 - a constructor of its own class
         return config
 
     @classmethod

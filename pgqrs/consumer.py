@@ -87,7 +87,8 @@ class Consumer(BoundWorker[ConsumerSteps]):
         One that is lost raises LeaseLostError; of many, says for each whether it was held.
         """
         if isinstance(messages, int | QueueMessage):
-            return self._run(self._steps.releasing(messages, delay))
+            self._run(self._steps.releasing(messages, delay))
+            return None
         return self._run(self._steps.releasing_many(messages, delay))
 
     def close(self) -> None:

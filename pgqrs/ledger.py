@@ -69,6 +69,6 @@ class Ledger:
         return any(until > now for _, until in list(self._leases.values()))
 
     def after_fork_in_child(self) -> None:
-        """The leases are the parent's."""
+        """Forget the leases, which are the parent's."""
         self._leases = {}
         self._unanswered = set()

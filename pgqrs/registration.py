@@ -82,7 +82,7 @@ class Registration:
         self.queue_id = self.worker_id = None
 
     def after_fork_in_child(self) -> None:
-        """The row is the parent's."""
+        """Forget the row, which is the parent's."""
         self.forget()
 
 

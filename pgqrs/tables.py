@@ -120,7 +120,7 @@ class Table(Generic[M]):
     def _one(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Any:
         return self.binding.run(call(_first, statement, parameters))
 
-    def _many(self, statement: sa.Executable, limit: int, offset: int) -> Any:
+    def _many(self, statement: sa.Executable, limit: int, offset: int) -> builtins.list[M]:
         page = {"size": limit, "start": offset}
         return [self._value(*row) for row in self.binding.run(call(_all, statement, page))]
 

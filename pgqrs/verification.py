@@ -85,7 +85,7 @@ def _of_change(change: Any, schema: str) -> Iterator[Finding]:
 def _named(kind: str, subject: Any) -> str:
     table = getattr(subject, "table", None)
     owner = f"{table.name}." if kind.endswith("column") and table is not None else ""
-    return f"{kind.split('_')[-1]} {owner}{subject.name}"
+    return f"{kind.rpartition('_')[2]} {owner}{subject.name}"
 
 
 def _of_details(connection: Connection, table: Table) -> Iterator[Finding]:
@@ -94,7 +94,8 @@ def _of_details(connection: Connection, table: Table) -> Iterator[Finding]:
     found = {index["name"]: index for index in look.get_indexes(table.name, schema=schema)}
     for index in table.indexes:
         wanted = index.dialect_options["postgresql"]["where"]
-        options: Any = found.get(index.name, {}).get("dialect_options", {})
+        present_index: Any = found.get(index.name, {})
+        options: Any = present_index.get("dialect_options", {})
         where = options.get("postgresql_where")
         if index.name in found and _plain(where) != _plain(wanted):
             message = f"index {index.name} covers {where}, and should cover {wanted}"

@@ -23,7 +23,8 @@ class AsyncAdmin:
 
     `bind` is a Config, DSN, URL, AsyncEngine, async_sessionmaker or another object of this package;
     with an AsyncSession or AsyncConnection everything but the schema is done within its
-    transaction. The constructor does no I/O. Every method raises UnavailableError and SchemaMissingError where they apply.
+    transaction. The constructor does no I/O. Every method raises UnavailableError and
+    SchemaMissingError where they apply.
     """
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:

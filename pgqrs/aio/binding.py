@@ -139,10 +139,12 @@ class AsyncSessionBinding(AsyncBinding):
         self.config = config
 
     async def run(self, call: Call[T]) -> T:
-        if self.session.autoflush and not self.session.sync_session._flushing:  # noqa: SLF001
-            await self.session.flush()
+        given = self.session
+        session: AsyncSession = given() if isinstance(given, async_scoped_session) else given
+        if session.autoflush and not session.sync_session._flushing:  # noqa: SLF001 - as in sync
+            await session.flush()
         with translated(self.schema):
-            connection = await self.session.connection(bind_arguments={"mapper": models.Message})
+            connection = await session.connection(bind_arguments={"mapper": models.Message})
             return await connection.run_sync(call.step)
 
 

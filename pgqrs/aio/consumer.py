@@ -85,7 +85,8 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         Contract and errors are those of `pgqrs.Consumer.release`.
         """
         if isinstance(messages, int | QueueMessage):
-            return await self._run(self._steps.releasing(messages, delay))
+            await self._run(self._steps.releasing(messages, delay))
+            return None
         return await self._run(self._steps.releasing_many(messages, delay))
 
     async def close(self) -> None:

@@ -48,7 +48,7 @@ class Engines:
         self._by_loop.clear()
 
     def after_fork_in_child(self) -> None:
-        """Connections are the parent's."""
+        """Forget the connections, which are the parent's."""
         for engine in self._by_loop.values():
             engine.sync_engine.dispose(close=False)
         self._by_loop = weakref.WeakKeyDictionary()

@@ -100,7 +100,7 @@ def extend_produced(
 
 
 def _message(row: Row[Any], envelope: Envelope, text: str, worker_id: int | None) -> QueueMessage:
-    message_id, queue_id, vt, enqueued_at = row
+    message_id, queue_id, vt, enqueued_at = tuple(row)
     return QueueMessage(
         id=message_id,
         queue_id=queue_id,

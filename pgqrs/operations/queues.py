@@ -159,13 +159,13 @@ def metrics(connection: Connection, schema: str, name: str, limit: int | None) -
     row = connection.execute(measure.one_queue(schema), parameters).one_or_none()
     if row is None:
         raise QueueNotFoundError(name)
-    return QueueMetrics(*row, limit)
+    return QueueMetrics(*row)
 
 
 def all_metrics(connection: Connection, schema: str, limit: int | None) -> list[QueueMetrics]:
     """Measure every queue, by name."""
     rows = connection.execute(measure.every_queue(schema), {"cap": limit})
-    return [QueueMetrics(*row, limit) for row in rows]
+    return [QueueMetrics(*row) for row in rows]
 
 
 def _the_queue(

@@ -46,7 +46,7 @@ def register(
     row = connection.execute(sql.register(schema), parameters).one_or_none()
     if row is None:
         raise QueueNotFoundError(address.queue)
-    queue_id, worker_id = row
+    queue_id, worker_id = tuple(row)
     if worker_id is None:
         raise WorkerExistsError(hostname, address.port or 0, address.queue)
     return queue_id, worker_id

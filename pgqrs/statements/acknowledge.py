@@ -13,10 +13,9 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
-    CompoundSelect,
+    Executable,
     Integer,
     Interval,
-    Select,
     SmallInteger,
     Text,
     any_,
@@ -33,7 +32,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.sql.dml import ReturningDelete, ReturningUpdate
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.columns import ARCHIVED, MESSAGE, as_sent
@@ -53,7 +51,7 @@ __all__ = [
 
 
 @per_schema
-def archive_one(t: Tables) -> Select[Any]:
+def archive_one(t: Tables) -> Executable:
     """Move the message (mid, rc) of `worker` to the archive with `outcome` and `result`."""
     gone = (
         delete(t.messages)
@@ -67,7 +65,7 @@ def archive_one(t: Tables) -> Select[Any]:
 
 
 @per_schema
-def archive_many(t: Tables) -> Select[Any]:
+def archive_many(t: Tables) -> Executable:
     """Move the messages (mids, rcs) of `worker` to the archive; gives the fences that held."""
     gone = (
         delete(t.messages)
@@ -79,20 +77,20 @@ def archive_many(t: Tables) -> Select[Any]:
 
 
 @per_schema
-def delete_one(t: Tables) -> ReturningDelete[Any]:
+def delete_one(t: Tables) -> Executable:
     """Delete the message (mid, rc) of `worker`; gives its id."""
     return delete(t.messages).where(*_fence_of_one(t)).returning(t.messages.c.id)
 
 
 @per_schema
-def delete_many(t: Tables) -> ReturningDelete[Any]:
+def delete_many(t: Tables) -> Executable:
     """Delete the messages (mids, rcs) of `worker`; gives the fences that held."""
     m = t.messages
     return delete(m).where(*_fence_of_many(t)).returning(m.c.id, m.c.read_ct)
 
 
 @per_schema
-def extend(t: Tables) -> ReturningUpdate[Any]:
+def extend(t: Tables) -> Executable:
     """Push vt of the unexpired lease (mid, rc) of `worker` out to now + `span`; never shorten."""
     m = t.messages
     return (
@@ -104,7 +102,7 @@ def extend(t: Tables) -> ReturningUpdate[Any]:
 
 
 @per_schema
-def extend_produced(t: Tables) -> ReturningUpdate[Any]:
+def extend_produced(t: Tables) -> Executable:
     """Postpone the waiting message `mid` that `worker` produced, or extend its present lease."""
     m = t.messages
     return (
@@ -120,7 +118,7 @@ def extend_produced(t: Tables) -> ReturningUpdate[Any]:
 
 
 @per_schema
-def release(t: Tables) -> ReturningUpdate[Any]:
+def release(t: Tables) -> Executable:
     """Give the leases (mids, rcs) of `worker` back, due after `span`; no attempt is lost."""
     m = t.messages
     return (
@@ -137,7 +135,7 @@ def release(t: Tables) -> ReturningUpdate[Any]:
 
 
 @per_schema
-def find_archived(t: Tables) -> Select[Any]:
+def find_archived(t: Tables) -> Executable:
     """Look for messages (mids, rcs) that `worker` archived with `outcome`, after a lost reply.
 
     One that died meanwhile carries the same fence, but not the same status.
@@ -153,7 +151,7 @@ def find_archived(t: Tables) -> Select[Any]:
 
 
 @per_schema
-def exist(t: Tables) -> CompoundSelect[Any]:
+def exist(t: Tables) -> Executable:
     """Give which of `mids` are still somewhere, queue or archive."""
     mids = bindparam("mids", type_=ARRAY(BigInteger))
     return union_all(
@@ -205,7 +203,7 @@ def _kept(t: Tables, gone: CTE) -> CTE:
     """Insert what left the queue into the archive, as far as the queue's archive mode says."""
     q = t.queues
     full = q.c.archive_mode != literal_column("'meta'")
-    row = {column.name: column for column in gone.c}
+    row: dict[str, ColumnElement[Any]] = {column.name: column for column in gone.c}
     for name in ("payload", "output"):
         row[name] = case((full, gone.c[name]))
     completed = gone.c.status == literal_column("'completed'")

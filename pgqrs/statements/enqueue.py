@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Executable,
     Integer,
     Interval,
     SmallInteger,
@@ -18,7 +19,6 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.dml import ReturningInsert
 
 from pgqrs.models import Tables
 from pgqrs.statements.per_schema import per_schema
@@ -27,7 +27,7 @@ __all__ = ["enqueue_many", "enqueue_one"]
 
 
 @per_schema
-def enqueue_one(t: Tables) -> ReturningInsert[Any]:
+def enqueue_one(t: Tables) -> Executable:
     """Insert one message.
 
     Parameters: queue (its name), json (text), rank, phase (the state), delay, worker, attempts.
@@ -38,7 +38,7 @@ def enqueue_one(t: Tables) -> ReturningInsert[Any]:
 
 
 @per_schema
-def enqueue_many(t: Tables) -> ReturningInsert[Any]:
+def enqueue_many(t: Tables) -> Executable:
     """Insert the items of one JSON array, in its order; parameters and rows as `enqueue_one`.
 
     One jsonb array is several times faster than rows of parameters, and takes an eighth of the
@@ -70,7 +70,7 @@ def _is_the_queue(t: Tables) -> ColumnElement[bool]:
     return t.queues.c.queue_name == bindparam("queue", type_=Text)
 
 
-def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any) -> ReturningInsert[Any]:
+def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any) -> Executable:
     m = t.messages
     statement = insert(m).from_select(list(row), rows, include_defaults=False)
     return statement.returning(m.c.id, m.c.queue_id, m.c.vt, m.c.enqueued_at)

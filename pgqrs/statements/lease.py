@@ -17,19 +17,17 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
+    Executable,
     Integer,
     Interval,
     ScalarSelect,
-    Select,
     Text,
     any_,
     bindparam,
     case,
-    cast,
     delete,
     func,
     insert,
-    literal,
     literal_column,
     select,
     true,
@@ -65,7 +63,7 @@ _ARCHIVED_AS_THEY_ARE = (
 
 
 @per_schema
-def lease(t: Tables) -> Select[Any]:
+def lease(t: Tables) -> Executable:
     """Lease up to `n` messages of `queue` for `worker`.
 
     Parameters: queue, worker, n, timeout (or null), default_timeout, default_attempts.

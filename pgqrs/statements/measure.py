@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Executable,
     FromClause,
-    Select,
     Text,
     bindparam,
     func,
@@ -23,25 +23,25 @@ __all__ = ["every_queue", "one_queue"]
 
 
 @per_schema
-def one_queue(t: Tables) -> Select[Any]:
+def one_queue(t: Tables) -> Executable:
     """Measure the queue named `queue`, each count up to `cap` (null: exact)."""
-    return _measured(t).where(t.queues.c.queue_name == bindparam("queue", type_=Text))
+    return select(*_measures(t)).where(t.queues.c.queue_name == bindparam("queue", type_=Text))
 
 
 @per_schema
-def every_queue(t: Tables) -> Select[Any]:
+def every_queue(t: Tables) -> Executable:
     """Measure all queues, by name."""
-    return _measured(t).order_by(t.queues.c.queue_name)
+    return select(*_measures(t)).order_by(t.queues.c.queue_name)
 
 
-def _measured(t: Tables) -> Select[Any]:
+def _measures(t: Tables) -> list[ColumnElement[Any]]:
     q, m = t.queues, t.messages
     now = func.statement_timestamp()
     waiting = _count(t, m, m.c.state == READY)
     come = _count(t, m, m.c.state == DELAYED, m.c.vt <= now)
     expired = _count(t, m, m.c.state == LEASED, m.c.vt <= now)
     oldest = func.least(_head(t, first=True), _head(t, first=False), _expired_or_come(t))
-    return select(
+    return [
         q.c.id,
         q.c.queue_name,
         q.c.paused,
@@ -51,7 +51,8 @@ def _measured(t: Tables) -> Select[Any]:
         _count(t, t.archive).label("archived"),
         oldest.label("oldest_pending_at"),
         (now - oldest).label("oldest_pending_age"),
-    )
+        bindparam("cap", type_=BigInteger).label("limit"),
+    ]
 
 
 def _count(t: Tables, table: FromClause, *where: ColumnElement[bool]) -> ColumnElement[int]:

@@ -20,4 +20,4 @@ def per_schema(build: Callable[[Tables], S]) -> Callable[[str], S]:
     def built(schema: str) -> S:
         return build(tables(schema))
 
-    return wraps(build)(built)  # type: ignore[return-value]
+    return wraps(build)(built)

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Executable,
     Interval,
-    Select,
     Table,
     any_,
     bindparam,
@@ -17,7 +17,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.sql.dml import ReturningDelete
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables, tables
 from pgqrs.statements.per_schema import per_schema
@@ -26,38 +25,38 @@ __all__ = ["archived", "archived_upto", "delayed", "leased", "newest", "ready"]
 
 
 @per_schema
-def newest(t: Tables) -> Select[Any]:
+def newest(t: Tables) -> Executable:
     """Give the highest id there is: a purge ends where the table ended when it began."""
     return select(func.max(t.messages.c.id))
 
 
 @per_schema
-def ready(t: Tables) -> ReturningDelete[Any]:
+def ready(t: Tables) -> Executable:
     """Delete up to `n` ready messages of `queue` with ids up to `upto`; gives their ids."""
     return _messages(t, READY, [t.messages.c.priority.desc(), t.messages.c.id])
 
 
 @per_schema
-def delayed(t: Tables) -> ReturningDelete[Any]:
+def delayed(t: Tables) -> Executable:
     """Delete up to `n` delayed messages of `queue` with ids up to `upto`; gives their ids."""
     return _messages(t, DELAYED, [t.messages.c.vt])
 
 
 @per_schema
-def leased(t: Tables) -> ReturningDelete[Any]:
+def leased(t: Tables) -> Executable:
     """Delete up to `n` leased messages of `queue` with ids up to `upto`; gives their ids."""
     return _messages(t, LEASED, [t.messages.c.vt])
 
 
 @cache
-def archived_upto(schema: str, *, by_queue: bool, by_age: bool) -> Select[Any]:
+def archived_upto(schema: str, *, by_queue: bool, by_age: bool) -> Executable:
     """Give the highest archived id of `queue` (by_queue) that is older than `age` (by_age)."""
     a = tables(schema).archive
     return select(func.max(a.c.id)).where(*_concerned(a, by_queue=by_queue, by_age=by_age))
 
 
 @cache
-def archived(schema: str, *, by_queue: bool, by_age: bool) -> ReturningDelete[Any]:
+def archived(schema: str, *, by_queue: bool, by_age: bool) -> Executable:
     """Delete the next `n` of those, with ids above `after` and up to `upto`; gives their ids."""
     a = tables(schema).archive
     chosen = (
@@ -85,9 +84,7 @@ def _concerned(archive: Table, *, by_queue: bool, by_age: bool) -> list[ColumnEl
     return where
 
 
-def _messages(
-    t: Tables, state: ColumnElement[int], order: list[ColumnElement[Any]]
-) -> ReturningDelete[Any]:
+def _messages(t: Tables, state: ColumnElement[int], order: list[ColumnElement[Any]]) -> Executable:
     m = t.messages
     chosen = (
         select(m.c.id)

@@ -9,9 +9,9 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Executable,
     Integer,
     Interval,
-    Select,
     Text,
     bindparam,
     delete,
@@ -20,7 +20,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.sql.dml import Delete, ReturningInsert, ReturningUpdate
 
 from pgqrs.models import Tables, tables
 from pgqrs.statements.columns import QUEUE, as_sent
@@ -48,10 +47,10 @@ OPTIONS = {
 
 
 @per_schema
-def create(t: Tables) -> ReturningInsert[Any]:
+def create(t: Tables) -> Executable:
     """Insert the queue `queue` with the options; gives no row where there is one already."""
     q = t.queues
-    options = {name: bindparam(name, type_=kind) for name, kind in OPTIONS.items()}
+    options: dict[str, Any] = {name: bindparam(name, type_=kind) for name, kind in OPTIONS.items()}
     return (
         insert(q)
         .values(queue_name=bindparam("queue", type_=Text), **options)
@@ -61,33 +60,35 @@ def create(t: Tables) -> ReturningInsert[Any]:
 
 
 @per_schema
-def find(t: Tables) -> Select[Any]:
+def find(t: Tables) -> Executable:
     """Look the queue named `queue` up."""
     return select(*as_sent(t.queues, QUEUE)).where(_named(t))
 
 
 @per_schema
-def find_for_update(t: Tables) -> Select[Any]:
+def find_for_update(t: Tables) -> Executable:
     """Look the queue named `queue` up and keep others from adding to it until the commit."""
     return select(*as_sent(t.queues, QUEUE)).where(_named(t)).with_for_update()
 
 
 @per_schema
-def everyone(t: Tables) -> Select[Any]:
+def everyone(t: Tables) -> Executable:
     """List the queues by name."""
     return select(*as_sent(t.queues, QUEUE)).order_by(t.queues.c.queue_name)
 
 
 @cache
-def change(schema: str, options: frozenset[str]) -> ReturningUpdate[Any]:
+def change(schema: str, options: frozenset[str]) -> Executable:
     """Set the named options of the queue named `queue`; the parameters are `new_<option>`."""
     t = tables(schema)
-    values = {name: bindparam(f"new_{name}", type_=OPTIONS[name]) for name in options}
+    values: dict[str, Any] = {
+        name: bindparam(f"new_{name}", type_=OPTIONS[name]) for name in options
+    }
     return update(t.queues).where(_named(t)).values(values).returning(*as_sent(t.queues, QUEUE))
 
 
 @per_schema
-def count_rows(t: Tables) -> Select[Any]:
+def count_rows(t: Tables) -> Executable:
     """Count the messages and archived messages of `queue` (its id), exactly."""
 
     def counted(table: Any) -> ColumnElement[int]:
@@ -98,13 +99,13 @@ def count_rows(t: Tables) -> Select[Any]:
 
 
 @per_schema
-def drop_workers(t: Tables) -> Delete:
+def drop_workers(t: Tables) -> Executable:
     """Delete the workers of `queue` (its id)."""
     return delete(t.workers).where(t.workers.c.queue_id == bindparam("queue", type_=BigInteger))
 
 
 @per_schema
-def drop(t: Tables) -> Delete:
+def drop(t: Tables) -> Executable:
     """Delete `queue` (its id)."""
     return delete(t.queues).where(t.queues.c.id == bindparam("queue", type_=BigInteger))
 

@@ -8,8 +8,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Delete,
-    Select,
     Table,
     Text,
     bindparam,
@@ -22,7 +20,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from pgqrs.models import DELAYED, LEASED, READY
 from pgqrs.statements.columns import as_sent
@@ -40,12 +37,12 @@ __all__ = [
 ]
 
 
-def get(table: Table, names: tuple[str, ...]) -> Select[Any]:
+def get(table: Table, names: tuple[str, ...]) -> Any:
     """Look the row `key` up by its id."""
     return select(*as_sent(table, names)).where(table.c.id == _key())
 
 
-def page(table: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Select[Any]:
+def page(table: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
     """Give `size` rows from `start` on, by id."""
     rows = select(*as_sent(table, names)).where(*where).order_by(table.c.id)
     return rows.limit(_number("size")).offset(_number("start"))
@@ -57,7 +54,7 @@ def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[
     Each part comes from the head of its own index, and no further than needed.
     """
     m = messages
-    parts = [
+    parts: list[tuple[ColumnElement[int], list[ColumnElement[Any]]]] = [
         (READY, [m.c.priority.desc(), m.c.id]),
         (DELAYED, [m.c.vt]),
         (LEASED, [m.c.vt]),
@@ -74,12 +71,12 @@ def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[
     return union_all(*(select(arm) for arm in arms)).limit(_number("size")).offset(_number("start"))
 
 
-def count(table: Table, *where: ColumnElement[bool]) -> Select[tuple[int]]:
+def count(table: Table, *where: ColumnElement[bool]) -> Any:
     """Count the rows, exactly."""
     return select(func.count()).select_from(table).where(*where)
 
 
-def message_count(messages: Table, *where: ColumnElement[bool]) -> Select[tuple[int]]:
+def message_count(messages: Table, *where: ColumnElement[bool]) -> Any:
     """Count the messages of one queue through the three indexes of the states."""
     counts = [
         count(messages, *where, messages.c.state == state).scalar_subquery()
@@ -93,18 +90,18 @@ def held_by(messages: Table, worker_id: int) -> tuple[ColumnElement[bool], ...]:
     return (messages.c.state == LEASED, messages.c.consumer_worker_id == worker_id)
 
 
-def add(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> ReturningInsert[Any]:
+def add(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
     """Insert one row of `values`."""
     return insert(table).values(_sent(table, values)).returning(*as_sent(table, names))
 
 
-def change(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> ReturningUpdate[Any]:
+def change(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
     """Set `values` on the row `key`."""
     statement = update(table).where(table.c.id == _key()).values(_sent(table, values))
     return statement.returning(*as_sent(table, names))
 
 
-def remove(table: Table) -> Delete:
+def remove(table: Table) -> Any:
     """Delete the row `key`."""
     return delete(table).where(table.c.id == _key())
 

@@ -8,9 +8,9 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
+    Executable,
     Integer,
     Interval,
-    Select,
     Text,
     any_,
     bindparam,
@@ -23,7 +23,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from pgqrs.models import Tables
 from pgqrs.statements.columns import WORKER, as_sent
@@ -33,7 +32,7 @@ __all__ = ["beat", "get", "register", "stop"]
 
 
 @per_schema
-def register(t: Tables) -> Select[Any]:
+def register(t: Tables) -> Executable:
     """Add a worker for the queue named `queue`; a new id each time.
 
     Parameters: queue, kind, host, number (port or null), process, stale. A stale worker at the
@@ -67,7 +66,7 @@ def register(t: Tables) -> Select[Any]:
 
 
 @per_schema
-def beat(t: Tables) -> ReturningUpdate[Any]:
+def beat(t: Tables) -> Executable:
     """Say that the workers `mine` are alive; gives the ids that are not stopped."""
     w = t.workers
     return (
@@ -81,7 +80,7 @@ def beat(t: Tables) -> ReturningUpdate[Any]:
 
 
 @per_schema
-def stop(t: Tables) -> ReturningUpdate[Any]:
+def stop(t: Tables) -> Executable:
     """Mark worker `me` stopped, if it is not already."""
     w = t.workers
     return (
@@ -93,7 +92,7 @@ def stop(t: Tables) -> ReturningUpdate[Any]:
 
 
 @per_schema
-def get(t: Tables) -> Select[Any]:
+def get(t: Tables) -> Executable:
     """Look worker `me` up."""
     w = t.workers
     return select(*as_sent(w, WORKER)).where(w.c.id == bindparam("me", type_=BigInteger))
