@@ -41,7 +41,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     dsn: SecretStr | None = None
-    """A PostgreSQL URL. Without one, the five parts that follow are used."""
+    """A PostgreSQL URL; parts that the same or a stronger source gives replace its own. Without
+    one, the five parts that follow are used."""
     host: str = "localhost"
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     username: str = "postgres"
@@ -161,11 +162,9 @@ class Config(BaseModel):
         merged: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for name, values in sources:
-            fresh = _flat(values, name)
-            if "dsn" in merged or "host" in merged:  # a DSN and parts of two sources do not mix
-                fresh = {k: v for k, v in fresh.items() if k != "dsn" and k not in _PARTS}
-            for key, value in fresh.items():
-                if key not in merged:
+            named = "dsn" in merged  # which leaves nothing to weaker sources' parts
+            for key, value in _flat(values, name).items():
+                if key not in merged and not (named and key in _PARTS):
                     merged[key], origins[key] = value, name
         try:
             type(self).__pydantic_validator__.validate_python(merged, self_instance=self)
@@ -176,6 +175,16 @@ class Config(BaseModel):
             if first["type"] == "extra_forbidden":
                 reason = "there is no such setting"
             raise InvalidConfigError(key, origins.get(key, "argument"), reason) from None
+        parts = [part for part in _PARTS if part in merged]
+        if self.dsn is not None and parts:
+            self.__dict__["dsn"] = self._dsn_with(parts)
+
+    def _dsn_with(self, parts: list[str]) -> SecretStr:
+        given = {part: getattr(self, part) for part in parts}
+        if isinstance(self.password, SecretStr) and "password" in given:
+            given["password"] = self.password.get_secret_value()
+        url = self.url.set(**given).difference_update_query(["hostaddr", *parts])
+        return SecretStr(url.render_as_string(hide_password=False))
 
 
 def validated_schema(name: str) -> str:
@@ -199,6 +208,9 @@ def _parsed(dsn: str) -> URL:
     backend = url.drivername.split("+")[0]
     if backend not in ("postgres", "postgresql"):
         raise ValueError(f"it is for {backend!r}, and pgqrs needs postgresql://")
+    password = url.query.get("password")
+    if isinstance(password, str):  # where its repr would show it
+        url = url.set(password=password).difference_update_query(["password"])
     return url.set(drivername="postgresql+psycopg")
 
 
@@ -214,9 +226,8 @@ def _environment() -> dict[str, Any]:
     keys = {field.alias or name for name, field in Config.model_fields.items()}
     found = {key: os.environ.get(f"PGQRS_{key.upper()}") for key in keys}
     values = {key: value for key, value in found.items() if value is not None}
-    if "dsn" not in values and "DATABASE_URL" in os.environ:
-        values["dsn"] = os.environ["DATABASE_URL"]
-    return values
+    dsn = values.pop("dsn", "") or os.environ.get("DATABASE_URL")  # empty: as good as unset
+    return values | {"dsn": dsn} if dsn else values
 
 
 def _file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -227,8 +238,10 @@ def _file(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"configuration file {os.fspath(path)!r} cannot be read: {error.strerror}"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = "it is not YAML"
-        raise InvalidConfigError("(whole file)", f"file {os.fspath(path)}", reason) from error
+        mark = getattr(error, "problem_mark", None)
+        reason = f"it is not YAML (line {mark.line + 1})" if mark else "it is not YAML in UTF-8"
+        # The parser's own message quotes the line, with any password in it.
+        raise InvalidConfigError("(whole file)", f"file {os.fspath(path)}", reason) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -241,6 +254,8 @@ def _flat(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         inner = value if name in _GROUPS and isinstance(value, Mapping) else {name: value}
+        if name in _GROUPS and value is None:  # a heading with nothing under it
+            inner = {}
         for key, item in inner.items():
             canonical = "schema" if key == "schema_" else str(key)
             if canonical in flat:

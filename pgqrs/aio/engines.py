@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import MutableMapping
-from typing import Final
+from typing import Any, Final
 
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pgqrs import engines
@@ -17,41 +17,52 @@ from pgqrs.forking import forget_in_child
 __all__ = ["Engines", "acquire", "release"]
 
 
+_Here = tuple[AsyncEngine, "weakref.WeakSet[Any]"]
+
+
 class Engines:
     """The engines of one configuration, one for each event loop that used it."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.users = 0
-        self._by_loop: MutableMapping[asyncio.AbstractEventLoop, AsyncEngine]
-        self._by_loop = weakref.WeakKeyDictionary()
+        self._by_loop: dict[asyncio.AbstractEventLoop, _Here] = {}
         forget_in_child(self)
 
     def here(self) -> AsyncEngine:
         """Give the engine for the running loop; opens no connection."""
         loop = asyncio.get_running_loop()
-        engine = self._by_loop.get(loop)
-        if engine is None:
+        if loop not in self._by_loop:
+            self._drop_closed_loops()
             engine = create_async_engine(self.config.url, **engines.options_of(self.config))
             engines.watch_for_closed(engine.sync_engine)
-            self._by_loop[loop] = engine
-        return engine
+            opened: weakref.WeakSet[Any] = weakref.WeakSet()
+            event.listen(
+                engine.sync_engine,
+                "connect",
+                lambda _, record: opened.add(record.driver_connection),
+            )
+            self._by_loop[loop] = (engine, opened)
+        return self._by_loop[loop][0]
 
     async def dispose(self) -> None:
-        """Close the connections of the running loop, and drop those of loops that are gone."""
-        running = asyncio.get_running_loop()
-        for loop, engine in list(self._by_loop.items()):
-            if loop is running:
-                await engine.dispose()
-            else:
-                engine.sync_engine.dispose(close=False)
-        self._by_loop.clear()
+        """Close the connections of the running loop and of loops that are closed."""
+        self._drop_closed_loops()
+        mine = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if mine is not None:
+            await mine[0].dispose()
 
     def after_fork_in_child(self) -> None:
         """Forget the connections, which are the parent's."""
-        for engine in self._by_loop.values():
+        for engine, _ in self._by_loop.values():
             engine.sync_engine.dispose(close=False)
-        self._by_loop = weakref.WeakKeyDictionary()
+        self._by_loop = {}
+
+    def _drop_closed_loops(self) -> None:
+        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
+            _, opened = self._by_loop.pop(loop)
+            for connection in opened:  # nothing can be awaited there any more: end it below asyncio
+                connection.pgconn.finish()
 
 
 _all: Final[dict[Config, Engines]] = {}

@@ -1,12 +1,14 @@
 """Take due messages: the whole dequeue as one statement.
 
-Three arms (ready, due delayed, expired) each take up to n rows that nobody else is taking, in the
-order of their index; the best n of them by priority and id are leased. Expired messages without an
-attempt left go to the archive on the way, so that they never pile up at the head of their index.
+Three arms (ready, due delayed, expired) each take rows that nobody else is taking, in the order of
+their index; the best n of them by priority and id are leased. What is due but not among the best
+joins the ready line, and expired messages without an attempt left go to the archive: so neither
+stays at the head of its index, where it would hide better ones behind it.
 The worker's status and the queue's pause are read here, so they act at once; they come back with
 the rows, or alone where there is nothing to lease.
 
-`LIMIT (SELECT n)`: a plain bound LIMIT makes PostgreSQL plan the statement anew on each call.
+`LIMIT (SELECT n)`: a plain bound LIMIT makes PostgreSQL plan the statement anew on each call, and a
+literal one above the number of rows it expects has it read and sort them all.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from sqlalchemy import (
     Integer,
     Interval,
     ScalarSelect,
+    Select,
     Text,
     any_,
     bindparam,
     case,
     delete,
+    except_,
     func,
     insert,
     literal_column,
@@ -39,11 +43,15 @@ from sqlalchemy.dialects.postgresql import JSONB
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.unestimated import unestimated
 
-__all__ = ["BURIED_AT_ONCE", "lease"]
+__all__ = ["BURIED_AT_ONCE", "PROMOTED_AT_ONCE", "lease"]
 
 BURIED_AT_ONCE = 100
 """The most exhausted messages one lease moves to the archive."""
+
+PROMOTED_AT_ONCE = 100
+"""The most delayed, and the most expired, messages one lease puts into the ready line."""
 
 _ARCHIVED_AS_THEY_ARE = (
     "id",
@@ -70,12 +78,13 @@ def lease(t: Tables) -> Executable:
     A row is (worker status, queue paused, the columns of a message or nulls).
     """
     me = _me(t)
-    due = union_all(*(select(arm.c.id, arm.c.priority) for arm in _arms(t, me))).subquery("due")
-    best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n())
+    arms = _arms(t, me)
+    due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
+    best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
     m = t.messages
     leased = (
         update(m)
-        .where(m.c.id == any_(func.array(best.scalar_subquery())))
+        .where(_is_in(m.c.id, select(best.c.id)))
         .values(
             state=LEASED,
             vt=func.clock_timestamp() + select(me.c.visibility_timeout).scalar_subquery(),
@@ -87,7 +96,7 @@ def lease(t: Tables) -> Executable:
         .cte("leased")
     )
     rows = select(me.c.status, me.c.paused, *leased.c).select_from(me.outerjoin(leased, true()))
-    return rows.add_cte(_buried(t, me))
+    return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1]))
 
 
 def _me(t: Tables) -> CTE:
@@ -118,37 +127,69 @@ def _me(t: Tables) -> CTE:
 
 def _arms(t: Tables, me: CTE) -> list[CTE]:
     m = t.messages
-    may = select((me.c.status == literal_column("'ready'")) & ~me.c.paused).scalar_subquery()
     come = m.c.vt <= func.statement_timestamp()
+    alive = unestimated(~_exhausted(t, me))
 
-    def arm(name: str, *where: ColumnElement[bool], order: list[ColumnElement[Any]]) -> CTE:
-        rows = select(m.c.id, m.c.priority).where(m.c.queue_id == _queue_id(), *where, may)
-        return rows.order_by(*order).limit(_n()).with_for_update(skip_locked=True).cte(name)
+    def arm(name: str, limit: ScalarSelect[int], *where: Any, order: list[Any]) -> CTE:
+        columns = (m.c.id, m.c.priority, m.c.vt)
+        rows = select(*columns).where(m.c.queue_id == _queue_id(), *where, _may(me))
+        return rows.order_by(*order).limit(limit).with_for_update(skip_locked=True).cte(name)
 
+    ready = arm("ready", _n(), m.c.state == READY, order=[m.c.priority.desc(), m.c.id])
+    # Behind a ready line that could fill the lease alone, look further; else leave the rest to
+    # others, who would skip what is locked here.
+    far = func.greatest(_n(), literal_column(str(PROMOTED_AT_ONCE)))
+    reach = select(case((func.count() < _n(), _n()), else_=far)).select_from(ready)
+    late = reach.scalar_subquery()
     return [
-        arm("ready", m.c.state == READY, order=[m.c.priority.desc(), m.c.id]),
-        arm("delayed", m.c.state == DELAYED, come, order=[m.c.vt]),
-        arm("expired", m.c.state == LEASED, come, ~_exhausted(t, me), order=[m.c.vt]),
+        ready,
+        arm("delayed", late, m.c.state == DELAYED, come, order=[m.c.vt]),
+        arm("expired", late, m.c.state == LEASED, come, alive, order=[m.c.vt]),
     ]
 
 
-def _buried(t: Tables, me: CTE) -> CTE:
+def _promoted(t: Tables, late: list[CTE], best: CTE) -> CTE:
+    """Let what is due and was passed over wait in the ready line.
+
+    An expired lease keeps holder and read count: a late acknowledgement is still accepted.
+    """
     m = t.messages
-    spent = (
+    passed = except_(union_all(*(select(arm.c.id) for arm in late)), select(best.c.id))
+    return update(m).where(_is_in(m.c.id, passed)).values(state=READY).cte("promoted")
+
+
+def _is_in(column: ColumnElement[int], ids: Any) -> ColumnElement[bool]:
+    # An array is made once; a subquery in IN may be executed again for each row.
+    return column == any_(func.array(ids.scalar_subquery()))
+
+
+def _spent(t: Tables, me: CTE, expired: CTE) -> Select[Any]:
+    """Find what is exhausted as far as the expired arm had to walk, and no further."""
+    m = t.messages
+    filled = case((func.count() >= _n(), func.max(expired.c.vt)))
+    walked = func.coalesce(
+        select(filled).select_from(expired).scalar_subquery(), func.statement_timestamp()
+    )
+    return (
         select(m.c.id)
         .where(
             m.c.queue_id == _queue_id(),
             m.c.state == LEASED,
-            m.c.vt <= func.statement_timestamp(),
-            _exhausted(t, me),
+            m.c.vt <= walked,
+            unestimated(_exhausted(t, me)),
+            _may(me),
         )
         .order_by(m.c.vt)
-        .limit(literal_column(str(BURIED_AT_ONCE)))
+        .limit(select(literal_column(str(BURIED_AT_ONCE))).scalar_subquery())
         .with_for_update(skip_locked=True)
     )
+
+
+def _buried(t: Tables, me: CTE, expired: CTE) -> CTE:
+    m = t.messages
     dead = (
         delete(m)
-        .where(m.c.id == any_(func.array(spent.scalar_subquery())))
+        .where(_is_in(m.c.id, _spent(t, me, expired)))
         .returning(*(m.c[name] for name in (*_ARCHIVED_AS_THEY_ARE, "payload", "error")))
         .cte("dead")
     )
@@ -164,6 +205,11 @@ def _buried(t: Tables, me: CTE) -> CTE:
 
 
 _LAST_LEASE_RAN_OUT = literal_column("'\"the lease of the last attempt ran out\"'::jsonb", JSONB)
+
+
+def _may(me: CTE) -> ScalarSelect[bool]:
+    ready = me.c.status == literal_column("'ready'")
+    return select(ready & ~me.c.paused).scalar_subquery()
 
 
 def _exhausted(t: Tables, me: CTE) -> ColumnElement[bool]:
