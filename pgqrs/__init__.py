@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         SchemaVersionError,
         UnavailableError,
         WorkerExistsError,
+        WorkerHasPendingMessagesError,
         WorkerNotFound,
         WorkerNotFoundError,
     )
@@ -53,10 +54,13 @@ if TYPE_CHECKING:
         QueueInfo,
         QueueMessage,
         QueueMetrics,
+        WorkerHealth,
         WorkerInfo,
         WorkerRole,
+        WorkerStats,
         WorkerStatus,
     )
+    from pgqrs.worker import Worker, WorkerHandle
 
 _MODULES = {
     "admin": ("Admin",),
@@ -87,6 +91,7 @@ _MODULES = {
         "SchemaVersionError",
         "UnavailableError",
         "WorkerExistsError",
+        "WorkerHasPendingMessagesError",
         "WorkerNotFound",
         "WorkerNotFoundError",
     ),
@@ -100,10 +105,13 @@ _MODULES = {
         "QueueInfo",
         "QueueMessage",
         "QueueMetrics",
+        "WorkerHealth",
         "WorkerInfo",
         "WorkerRole",
+        "WorkerStats",
         "WorkerStatus",
     ),
+    "worker": ("Worker", "WorkerHandle"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,23 +1,35 @@
-"""Look after queues and the schema: on which connection. What is done is in `operations`."""
+"""Look after queues, workers and the schema: on which connection; what, is in `AdminSteps`."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Engine
 
 from pgqrs.admin_steps import AdminSteps
 from pgqrs.binding import Binding, EngineBinding, bound
-from pgqrs.call import call
+from pgqrs.call import Call, call
 from pgqrs.config import Config
-from pgqrs.types import ArchiveMode, Duration, Finding, QueueInfo, QueueMetrics
+from pgqrs.lifecycle import LivingWorker
+from pgqrs.types import (
+    ArchiveMode,
+    Duration,
+    Finding,
+    QueueInfo,
+    QueueMetrics,
+    WorkerHealth,
+    WorkerInfo,
+    WorkerStats,
+)
 
 __all__ = ["Admin"]
 
+T = TypeVar("T")
 
-class Admin:
-    """Creates, measures, pauses, empties and deletes queues, and installs the schema.
+
+class Admin(LivingWorker):
+    """Looks after queues and workers, and installs the schema.
 
     `bind` is a Config, DSN, URL, Engine, sessionmaker or another pgqrs object; with a Session or
     Connection everything but the schema is done within its transaction. The constructor does no
@@ -26,7 +38,8 @@ class Admin:
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
         self.binding: Binding = bound(bind, config)
-        self._steps = AdminSteps(self.binding.schema)
+        self._steps = AdminSteps(self.binding.config)
+        self._life = self._steps.life()
 
     @property
     def pool(self) -> Engine:
@@ -34,6 +47,11 @@ class Admin:
         if not isinstance(self.binding, EngineBinding):
             raise TypeError("an Admin on a Session or Connection has no engine: bind it to one")
         return self.binding.engine
+
+    @property
+    def worker_id(self) -> int | None:
+        """The id of this admin's own worker row; None until a call of its life registers it."""
+        return self._steps.worker_id
 
     def install(self, dry_run: bool = False) -> str:  # noqa: FBT001, FBT002 - as documented
         """Bring the tables to the newest revision; give the SQL, unexecuted, when `dry_run`.
@@ -140,9 +158,66 @@ class Admin:
         """Measure every queue, by name; counts stop at 10,000 unless `exact`."""
         return self.binding.run(self._steps.measuring_all(exact=exact))
 
+    def workers(self, queue: str | None = None) -> list[WorkerInfo]:
+        """List the workers of one queue, or all of them, by id; stopped ones too."""
+        return self.binding.run(self._steps.listing_workers(queue))
+
+    def worker_stats(self, queue: str) -> WorkerStats:
+        """Count the workers of a queue by status, and what they hold.
+
+        Raises QueueNotFoundError.
+        """
+        return self.binding.run(self._steps.counting_workers(queue))
+
+    def worker_management(self) -> list[WorkerStats]:
+        """Count the workers of every queue, by its name: the overview of `worker_stats`."""
+        return self.binding.run(self._steps.counting_all_workers())
+
+    def worker_health(
+        self, timeout: Duration | None = None, queue: str | None = None
+    ) -> list[WorkerHealth]:
+        """Say of each worker that is not stopped when it beat last, and what it holds.
+
+        It is healthy if that is within `timeout` (`stale_after_seconds` of the configuration).
+        """
+        return self.binding.run(self._steps.examining(timeout, queue))
+
+    def reclaim_messages(
+        self, queue: str | None = None, older_than: Duration | None = None
+    ) -> list[int]:
+        """Stop workers without a heartbeat for `older_than`, and make what they hold due now.
+
+        Their attempts count. Gives the ids of the messages. `older_than` is
+        `stale_after_seconds` unless given; expired leases are due without this.
+        """
+        return self.binding.run(self._steps.reclaiming(queue, older_than))
+
+    def release_worker_messages(self, worker_id: int) -> list[int]:
+        """Make what a worker holds due now, whoever it is; gives the ids of the messages.
+
+        Their attempts count. Raises WorkerNotFoundError.
+        """
+        return self.binding.run(self._steps.releasing(worker_id))
+
+    def purge_workers(self, older_than: Duration) -> int:
+        """Delete workers that hold nothing and gave no sign of life for `older_than`; how many."""
+        return self.binding.run(self._steps.purging_workers(older_than))
+
+    def delete_worker(self, worker_id: int) -> None:
+        """Delete a worker's row; the history keeps its id.
+
+        Raises WorkerNotFoundError, InvalidStateError where it is not stopped, and
+        WorkerHasPendingMessagesError where it holds messages.
+        """
+        self.binding.run(self._steps.deleting_worker(worker_id))
+
     def close(self) -> None:
-        """Free what this object owns. Idempotent."""
-        self.binding.close()
+        """Stop its own worker, if it registered one, and free what it owns. Idempotent."""
+        try:
+            if self._steps.worker_id is not None:
+                self.binding.run(self._steps.leaving())
+        finally:
+            self.binding.close()
 
     def __enter__(self) -> Self:
         return self
@@ -154,3 +229,6 @@ class Admin:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _live(self, call_: Call[T]) -> T:
+        return self.binding.run(call_)

@@ -1,10 +1,26 @@
-"""What an admin does with queues, prepared as calls for the sync and asyncio classes alike."""
+"""What an admin does with queues and workers, as calls for the sync and asyncio classes alike."""
 
 from __future__ import annotations
 
+import datetime as dt
+
+from sqlalchemy import Connection
+
 from pgqrs.call import Call, call
-from pgqrs.operations import queues
-from pgqrs.types import ArchiveMode, Duration, QueueInfo, QueueMetrics, span
+from pgqrs.config import Config
+from pgqrs.forking import forget_in_child
+from pgqrs.lifecycle import Lifecycle
+from pgqrs.operations import lifecycle, queues, supervise, workers
+from pgqrs.types import (
+    ArchiveMode,
+    Duration,
+    QueueInfo,
+    QueueMetrics,
+    WorkerHealth,
+    WorkerInfo,
+    WorkerStats,
+    span,
+)
 
 __all__ = ["AdminSteps"]
 
@@ -12,8 +28,19 @@ __all__ = ["AdminSteps"]
 class AdminSteps:
     """Each method checks its arguments and gives the call that does it."""
 
-    def __init__(self, schema: str) -> None:
-        self.schema = schema
+    def __init__(self, config: Config) -> None:
+        self.schema = config.schema_
+        self.worker_id: int | None = None
+        self._stale = dt.timedelta(seconds=config.stale_after_seconds)
+        forget_in_child(self)
+
+    def life(self) -> Lifecycle:
+        """Give the calls of this admin's own life as a worker."""
+        return Lifecycle(self.schema, self._identify)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the row, which is the parent's."""
+        self.worker_id = None
 
     def creating(
         self,
@@ -78,3 +105,48 @@ class AdminSteps:
     def measuring_all(self, *, exact: bool) -> Call[list[QueueMetrics]]:
         """Measure all queues."""
         return call(queues.all_metrics, self.schema, None if exact else queues.COUNT_LIMIT)
+
+    def listing_workers(self, queue: str | None) -> Call[list[WorkerInfo]]:
+        """List workers."""
+        return call(supervise.everyone, self.schema, queue)
+
+    def counting_workers(self, queue: str) -> Call[WorkerStats]:
+        """Count the workers of a queue."""
+        return call(supervise.stats, self.schema, queue, self._stale)
+
+    def counting_all_workers(self) -> Call[list[WorkerStats]]:
+        """Count the workers of every queue."""
+        return call(supervise.all_stats, self.schema, self._stale)
+
+    def examining(self, timeout: Duration | None, queue: str | None) -> Call[list[WorkerHealth]]:
+        """Say which workers beat lately. Raises ValueError."""
+        return call(supervise.health, self.schema, queue, self._age(timeout))
+
+    def reclaiming(self, queue: str | None, older_than: Duration | None) -> Call[list[int]]:
+        """Stop stale workers and end their leases. Raises ValueError."""
+        return call(supervise.reclaim, self.schema, queue, self._age(older_than))
+
+    def releasing(self, worker_id: int) -> Call[list[int]]:
+        """End the leases of a worker."""
+        return call(supervise.release, self.schema, worker_id)
+
+    def purging_workers(self, older_than: Duration) -> Call[int]:
+        """Delete workers long gone. Raises ValueError."""
+        return call(supervise.purge, self.schema, span(older_than))
+
+    def deleting_worker(self, worker_id: int) -> Call[None]:
+        """Delete a stopped worker."""
+        return call(supervise.delete, self.schema, worker_id)
+
+    def leaving(self) -> Call[None]:
+        """Stop this admin's own worker."""
+        worker_id, self.worker_id = self.worker_id, None
+        return call(workers.stop, self.schema, worker_id or 0)
+
+    def _age(self, given: Duration | None) -> dt.timedelta:
+        return self._stale if given is None else span(given)
+
+    def _identify(self, connection: Connection) -> int:
+        if self.worker_id is None:
+            self.worker_id = lifecycle.register_admin(connection, self.schema)
+        return self.worker_id

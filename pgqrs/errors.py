@@ -5,7 +5,7 @@ PgqrsError                           retryable = False
 ├── SchemaError                      SchemaMissingError · SchemaVersionError
 ├── NotFoundError(LookupError)       QueueNotFoundError · WorkerNotFoundError · MessageNotFoundError
 ├── ConflictError                    QueueExistsError · QueueNotEmptyError · WorkerExistsError
-├── InvalidStateError                current, wanted
+├── InvalidStateError                current, wanted; WorkerHasPendingMessagesError(count)
 ├── LeaseLostError                   message_id
 ├── PayloadError(ValueError)         path
 ├── EmbeddedPostgresError            the development server did not start
@@ -46,6 +46,7 @@ __all__ = [
     "SchemaVersionError",
     "UnavailableError",
     "WorkerExistsError",
+    "WorkerHasPendingMessagesError",
     "WorkerNotFound",
     "WorkerNotFoundError",
 ]
@@ -179,6 +180,20 @@ class InvalidStateError(PgqrsError):
         super().__init__(f"{what} is {current}, which does not allow it to be {wanted}")
         self.current = current
         self.wanted = wanted
+
+
+class WorkerHasPendingMessagesError(InvalidStateError):
+    """A worker still holds messages: `count` of them."""
+
+    def __init__(self, worker_id: int, count: int) -> None:
+        PgqrsError.__init__(
+            self,
+            f"worker {worker_id} still holds {count} messages: finish them, or release them",
+        )
+        self.current = "holding messages"
+        self.wanted = "stopped"
+        self.worker_id = worker_id
+        self.count = count
 
 
 class LeaseLostError(PgqrsError):

@@ -17,8 +17,10 @@ __all__ = [
     "QueueInfo",
     "QueueMessage",
     "QueueMetrics",
+    "WorkerHealth",
     "WorkerInfo",
     "WorkerRole",
+    "WorkerStats",
     "WorkerStatus",
     "span",
 ]
@@ -170,6 +172,31 @@ class WorkerInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", WorkerRole(self.role))
         object.__setattr__(self, "status", WorkerStatus(self.status))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """A worker that is not stopped: how long since its last heartbeat, and what it holds."""
+
+    worker: WorkerInfo
+    heartbeat_age: dt.timedelta
+    healthy: bool
+    held_messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """The workers of one queue, counted; stale ones are among the ready and suspended."""
+
+    queue_name: str
+    total_workers: int
+    ready_workers: int
+    suspended_workers: int
+    stopped_workers: int
+    stale_workers: int
+    held_messages: int
+    newest_heartbeat_at: dt.datetime | None
+    oldest_started_at: dt.datetime | None
 
 
 @dataclass(frozen=True, slots=True)

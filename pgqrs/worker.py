@@ -12,18 +12,26 @@ import weakref
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
+from pgqrs import engines
 from pgqrs.binding import Binding, EngineBinding, Joined, bound, joined
 from pgqrs.call import Call, call
 from pgqrs.config import Config
 from pgqrs.errors import InvalidStateError, PgqrsError
-from pgqrs.operations import workers
+from pgqrs.lifecycle import Lifecycle, LivingWorker, Worker
 from pgqrs.operations.workers import Address
-from pgqrs.registration import Registration, registration_for
+from pgqrs.registration import Registration, registration_for, standing
 from pgqrs.types import QueueInfo, WorkerRole
 
-__all__ = ["BoundWorker", "WorkerSteps", "address_of"]
+__all__ = [
+    "BoundWorker",
+    "Worker",
+    "WorkerHandle",
+    "WorkerSteps",
+    "WorkerUnseenError",
+    "address_of",
+]
 
 T = TypeVar("T")
 S = TypeVar("S", bound="WorkerSteps")
@@ -42,10 +50,19 @@ def address_of(
     return Address(name, role, hostname, port)
 
 
+class WorkerUnseenError(InvalidStateError):
+    """The worker's row is not there for the caller's transaction."""
+
+    def __init__(self) -> None:
+        what = "the worker's row, which is newer than the snapshot of your transaction or deleted,"
+        super().__init__(what, "not visible there", "used there")
+
+
 class WorkerSteps:
     """What any worker does on a connection it is given.
 
-    `joined` says that the connection is in a transaction of the caller's.
+    `joined` says that the connection is in a transaction of the caller's; `apart`, that the
+    worker's row is never made on it, because there is another.
     """
 
     role: ClassVar[WorkerRole]
@@ -56,6 +73,7 @@ class WorkerSteps:
         self.schema = registration.config.schema_
         self.queue = registration.address.queue
         self.joined = joined
+        self.apart = False
 
     @property
     def is_registered(self) -> bool:
@@ -70,20 +88,18 @@ class WorkerSteps:
 
     def register(self, connection: Connection) -> tuple[int, int]:
         """Give (queue id, worker id), registering if need be."""
+        if self.apart and not self.is_registered:
+            raise WorkerUnseenError
         return self.registration.ensure(connection)
 
-    def heartbeat(self, connection: Connection) -> None:
-        """Register if need be, and beat."""
-        _, worker_id = self.register(connection)
-        workers.beat(connection, self.schema, [worker_id])
-        self.registration.beaten()
+    def life(self) -> Lifecycle:
+        """Give the calls of this worker's life."""
+        ensure = self.registration.ensure
+        return Lifecycle(self.schema, lambda connection: ensure(connection)[1])
 
     def stop(self, connection: Connection) -> None:
         """Mark the worker stopped, if it ever registered."""
-        worker_id = self.registration.worker_id
-        self.registration.forget()
-        if worker_id is not None:
-            workers.stop(connection, self.schema, worker_id)
+        self.registration.stop(connection)
 
     def beat_if_due(self, connection: Connection) -> None:
         """Beat along with an operation, but never in the caller's transaction."""
@@ -91,7 +107,7 @@ class WorkerSteps:
             self.registration.beat_if_due(connection)
 
 
-class BoundWorker(Generic[S]):
+class BoundWorker(LivingWorker, Generic[S]):
     """A worker's binding: runs its steps, and is a context manager that lets go at the end."""
 
     _steps_type: type[S]
@@ -110,13 +126,12 @@ class BoundWorker(Generic[S]):
         registration = registration_for(engine, address, self.binding.config)
         joins = self.binding.is_joined
         self._steps = self._steps_type(registration, joined=joins)
-        self._own = None if joins else self.binding
+        self._life = self._steps.life()
+        self._own = self.binding if isinstance(self.binding, EngineBinding) else None
         self._closed = False
         self._leave = weakref.finalize(self, registration.leave)
         self._leave.atexit = False
         registration.join()
-        if self._own is not None:
-            _at_exit.add(self)
 
     def within(self, transaction: Joined) -> Self:
         """Give the same worker, acting in a transaction of yours.
@@ -124,9 +139,12 @@ class BoundWorker(Generic[S]):
         What it does is committed or rolled back with your own changes. It never commits, rolls
         back, closes or begins anything of yours; a Session with autoflush is flushed first.
         """
+        self._check_open()
         twin = object.__new__(type(self))
         twin.binding = joined(transaction, self.binding.config)
         twin._steps = self._steps.joining()
+        twin._steps.apart = self._own is not None
+        twin._life = self._life
         twin._own = self._own
         twin._closed = False
         twin._leave = weakref.finalize(twin, _nothing)
@@ -142,13 +160,6 @@ class BoundWorker(Generic[S]):
         """The name of the queue."""
         return self._steps.queue
 
-    def heartbeat(self) -> None:
-        """Say that this worker is alive, registering it if need be.
-
-        Raises QueueNotFoundError, WorkerExistsError, DatabaseError.
-        """
-        (self._own or self.binding).run(call(self._steps.heartbeat))
-
     def close(self) -> None:
         """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent."""
         if self._closed:
@@ -156,7 +167,6 @@ class BoundWorker(Generic[S]):
         self._closed = True
         if self._own is not self.binding:
             return
-        _at_exit.discard(self)
         self._leave.detach()
         last = self._steps.registration.leave()
         try:
@@ -176,11 +186,58 @@ class BoundWorker(Generic[S]):
     ) -> None:
         self.close()
 
+    def _live(self, call_: Call[T]) -> T:
+        self._check_open()
+        return (self._own or self.binding).run(call_)
+
     def _run(self, call_: Call[T]) -> T:
+        self._check_open()
+        if not self.binding.is_joined and not call_.together:
+            return self.binding.run(call_)
+        self._register_apart()
+        try:
+            return self.binding.run(call_)
+        except WorkerUnseenError:  # deleted with its queue, which may be there again
+            self._register_apart()
+            return self.binding.run(call_)
+
+    def _register_apart(self) -> None:
+        # Not in the transaction to come: a rollback would take the row back.
+        if self._own is not None and not self._steps.is_registered:
+            self._own.run_apart(call(self._steps.registration.ensure))
+
+    def _check_open(self) -> None:
         if self._closed:
             raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
-        if self.binding.is_joined and self._own is not None and not self._steps.is_registered:
-            self._own.run(call(self._steps.register))
+
+
+class WorkerHandle(LivingWorker):
+    """Any worker by its id, to look at it and to suspend, resume or stop it from elsewhere.
+
+    `bind` is what any pgqrs object takes. The constructor does no I/O and does not register.
+    """
+
+    def __init__(self, bind: Any, worker_id: int, config: Config | None = None) -> None:
+        self.binding: Binding = bound(bind, config)
+        self._worker_id = worker_id
+        self._life = Lifecycle(self.binding.schema, lambda _: worker_id)
+
+    @property
+    def worker_id(self) -> int:
+        """The id of the worker row."""
+        return self._worker_id
+
+    def close(self) -> None:
+        """Free what this object owns; the worker goes on. Idempotent."""
+        self.binding.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _live(self, call_: Call[T]) -> T:
         return self.binding.run(call_)
 
 
@@ -188,13 +245,15 @@ def _nothing() -> None:
     """Stand in for a finalizer where there is nothing to give up."""
 
 
-_at_exit: weakref.WeakSet[BoundWorker[Any]] = weakref.WeakSet()
-
-
 @atexit.register
 def _stop_at_exit() -> None:
     # So that short scripts which never close leave no worker behind that looks alive.
-    for worker in list(_at_exit):
-        with contextlib.suppress(PgqrsError):
-            if worker.worker_id is not None:
-                worker.binding.run(call(worker._steps.stop))  # noqa: SLF001 - our own base class
+    for place, registrations in standing():
+        config = registrations[0].config
+        engine = place if isinstance(place, Engine) else engines.single(config)
+        if engine.dialect.is_async:
+            continue
+        binding = EngineBinding(engine, config, owned=False)
+        with contextlib.suppress(PgqrsError):  # the server is away: no use to go on
+            for registration in registrations:
+                binding.run(call(registration.stop))

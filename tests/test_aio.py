@@ -18,12 +18,17 @@ from sqlalchemy.ext.asyncio import (
 )
 
 import pgqrs
-from pgqrs import Admin, Config, Consumer, Producer, aio
-from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer
+from pgqrs import Admin, Config, Consumer, Producer, WorkerHandle, aio
+from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncWorkerHandle
 
 pytestmark = pytest.mark.matrix
 
-TWINS = [(Admin, AsyncAdmin), (Producer, AsyncProducer), (Consumer, AsyncConsumer)]
+TWINS = [
+    (Admin, AsyncAdmin),
+    (Producer, AsyncProducer),
+    (Consumer, AsyncConsumer),
+    (WorkerHandle, AsyncWorkerHandle),
+]
 
 
 def public(cls: type) -> dict[str, Any]:

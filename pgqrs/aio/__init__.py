@@ -9,5 +9,6 @@ from __future__ import annotations
 from pgqrs.aio.admin import AsyncAdmin
 from pgqrs.aio.consumer import AsyncConsumer
 from pgqrs.aio.producer import AsyncProducer
+from pgqrs.aio.worker import AsyncWorkerHandle
 
-__all__ = ["AsyncAdmin", "AsyncConsumer", "AsyncProducer"]
+__all__ = ["AsyncAdmin", "AsyncConsumer", "AsyncProducer", "AsyncWorkerHandle"]

@@ -1,25 +1,37 @@
-"""Look after queues and the schema under asyncio: the twin of `pgqrs.admin`."""
+"""Look after queues, workers and the schema under asyncio: the twin of `pgqrs.admin`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgqrs.admin_steps import AdminSteps
 from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, bound
-from pgqrs.call import call
+from pgqrs.aio.lifecycle import AsyncLivingWorker
+from pgqrs.call import Call, call
 from pgqrs.config import Config
-from pgqrs.types import ArchiveMode, Duration, Finding, QueueInfo, QueueMetrics
+from pgqrs.types import (
+    ArchiveMode,
+    Duration,
+    Finding,
+    QueueInfo,
+    QueueMetrics,
+    WorkerHealth,
+    WorkerInfo,
+    WorkerStats,
+)
 
 __all__ = ["AsyncAdmin"]
 
+T = TypeVar("T")
 
-class AsyncAdmin:
-    """Creates, measures, pauses, empties and deletes queues, and installs the schema.
+
+class AsyncAdmin(AsyncLivingWorker):
+    """Looks after queues and workers, and installs the schema, under asyncio.
 
     `bind` is a Config, DSN, URL, AsyncEngine, async_sessionmaker or another object of this package;
     with an AsyncSession or AsyncConnection everything but the schema is done within its
@@ -29,12 +41,18 @@ class AsyncAdmin:
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
         self.binding: AsyncBinding = bound(bind, config)
-        self._steps = AdminSteps(self.binding.schema)
+        self._steps = AdminSteps(self.binding.config)
+        self._life = self._steps.life()
 
     @property
     def pool(self) -> AsyncEngine:
         """The engine behind this object. Raises TypeError within a transaction of yours."""
         return self._on_an_engine().engine
+
+    @property
+    def worker_id(self) -> int | None:
+        """The id of this admin's own worker row; None until a call of its life registers it."""
+        return self._steps.worker_id
 
     async def install(self, dry_run: bool = False) -> str:  # noqa: FBT001, FBT002 - as documented
         """Bring the tables to the newest revision; give the SQL, unexecuted, when `dry_run`.
@@ -139,9 +157,66 @@ class AsyncAdmin:
         """Measure every queue, by name; counts stop at 10,000 unless `exact`."""
         return await self.binding.run(self._steps.measuring_all(exact=exact))
 
+    async def workers(self, queue: str | None = None) -> list[WorkerInfo]:
+        """List the workers of one queue, or all of them, by id; stopped ones too."""
+        return await self.binding.run(self._steps.listing_workers(queue))
+
+    async def worker_stats(self, queue: str) -> WorkerStats:
+        """Count the workers of a queue by status, and what they hold.
+
+        Contract and errors are those of `pgqrs.Admin.worker_stats`.
+        """
+        return await self.binding.run(self._steps.counting_workers(queue))
+
+    async def worker_management(self) -> list[WorkerStats]:
+        """Count the workers of every queue, by its name: the overview of `worker_stats`."""
+        return await self.binding.run(self._steps.counting_all_workers())
+
+    async def worker_health(
+        self,
+        timeout: Duration | None = None,
+        queue: str | None = None,  # noqa: ASYNC109 - an age
+    ) -> list[WorkerHealth]:
+        """Say of each worker that is not stopped when it beat last, and what it holds.
+
+        Contract and errors are those of `pgqrs.Admin.worker_health`.
+        """
+        return await self.binding.run(self._steps.examining(timeout, queue))
+
+    async def reclaim_messages(
+        self, queue: str | None = None, older_than: Duration | None = None
+    ) -> list[int]:
+        """Stop workers without a heartbeat for `older_than`, and make what they hold due now.
+
+        Contract and errors are those of `pgqrs.Admin.reclaim_messages`.
+        """
+        return await self.binding.run(self._steps.reclaiming(queue, older_than))
+
+    async def release_worker_messages(self, worker_id: int) -> list[int]:
+        """Make what a worker holds due now, whoever it is; gives the ids of the messages.
+
+        Contract and errors are those of `pgqrs.Admin.release_worker_messages`.
+        """
+        return await self.binding.run(self._steps.releasing(worker_id))
+
+    async def purge_workers(self, older_than: Duration) -> int:
+        """Delete workers that hold nothing and gave no sign of life for `older_than`; how many."""
+        return await self.binding.run(self._steps.purging_workers(older_than))
+
+    async def delete_worker(self, worker_id: int) -> None:
+        """Delete a worker's row; the history keeps its id.
+
+        Contract and errors are those of `pgqrs.Admin.delete_worker`.
+        """
+        await self.binding.run(self._steps.deleting_worker(worker_id))
+
     async def close(self) -> None:
-        """Free what this object owns. Idempotent."""
-        await self.binding.close()
+        """Stop its own worker, if it registered one, and free what it owns. Idempotent."""
+        try:
+            if self._steps.worker_id is not None:
+                await self.binding.run(self._steps.leaving())
+        finally:
+            await self.binding.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,6 +228,9 @@ class AsyncAdmin:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    async def _live(self, call_: Call[T]) -> T:
+        return await self.binding.run(call_)
 
     def _on_an_engine(self) -> AsyncEngineBinding:
         if not isinstance(self.binding, AsyncEngineBinding):

@@ -7,20 +7,22 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, AsyncJoined, bound, joined
+from pgqrs.aio.lifecycle import AsyncLivingWorker
 from pgqrs.call import Call, call
 from pgqrs.config import Config
 from pgqrs.errors import InvalidStateError
+from pgqrs.lifecycle import Lifecycle
 from pgqrs.registration import registration_for
 from pgqrs.types import QueueInfo
 from pgqrs.worker import WorkerSteps, address_of
 
-__all__ = ["AsyncBoundWorker"]
+__all__ = ["AsyncBoundWorker", "AsyncWorkerHandle"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=WorkerSteps)
 
 
-class AsyncBoundWorker(Generic[S]):
+class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
     """A worker's binding: runs its steps, and is a context manager that lets go at the end."""
 
     _steps_type: type[S]
@@ -39,6 +41,7 @@ class AsyncBoundWorker(Generic[S]):
         registration = registration_for(place, address, self.binding.config)
         joins = self.binding.is_joined
         self._steps = self._steps_type(registration, joined=joins)
+        self._life = self._steps.life()
         self._own = None if joins else self.binding
         self._closed = False
         self._leave = weakref.finalize(self, registration.leave)
@@ -54,6 +57,7 @@ class AsyncBoundWorker(Generic[S]):
         twin = object.__new__(type(self))
         twin.binding = joined(transaction, self.binding.config)
         twin._steps = self._steps.joining()
+        twin._life = self._life
         twin._own = self._own
         twin._closed = False
         twin._leave = weakref.finalize(twin, lambda: None)
@@ -68,13 +72,6 @@ class AsyncBoundWorker(Generic[S]):
     def queue(self) -> str:
         """The name of the queue."""
         return self._steps.queue
-
-    async def heartbeat(self) -> None:
-        """Say that this worker is alive, registering it if need be.
-
-        Raises QueueNotFoundError, WorkerExistsError, DatabaseError.
-        """
-        await (self._own or self.binding).run(call(self._steps.heartbeat))
 
     async def close(self) -> None:
         """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent."""
@@ -102,9 +99,43 @@ class AsyncBoundWorker(Generic[S]):
     ) -> None:
         await self.close()
 
+    async def _live(self, call_: Call[T]) -> T:
+        return await (self._own or self.binding).run(call_)
+
     async def _run(self, call_: Call[T]) -> T:
         if self._closed:
             raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
         if self.binding.is_joined and self._own is not None and not self._steps.is_registered:
             await self._own.run(call(self._steps.register))
+        return await self.binding.run(call_)
+
+
+class AsyncWorkerHandle(AsyncLivingWorker):
+    """Any worker by its id, to look at it and to suspend, resume or stop it from elsewhere.
+
+    `bind` is what any object of this package takes. The constructor does no I/O and does not
+    register.
+    """
+
+    def __init__(self, bind: Any, worker_id: int, config: Config | None = None) -> None:
+        self.binding: AsyncBinding = bound(bind, config)
+        self._worker_id = worker_id
+        self._life = Lifecycle(self.binding.schema, lambda _: worker_id)
+
+    @property
+    def worker_id(self) -> int:
+        """The id of the worker row."""
+        return self._worker_id
+
+    async def close(self) -> None:
+        """Free what this object owns; the worker goes on. Idempotent."""
+        await self.binding.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _live(self, call_: Call[T]) -> T:
         return await self.binding.run(call_)

@@ -59,9 +59,9 @@ def archive_one(t: Tables) -> Executable:
         .returning(*_leaving(t), cast(bindparam("result", type_=Text), JSONB).label("output"))
         .cte("gone")
     )
-    kept = _kept(t, gone)
-    mode = select(t.queues.c.archive_mode).where(t.queues.c.id == gone.c.queue_id)
-    return select(*as_sent(gone, ARCHIVED), mode.scalar_subquery()).add_cte(kept)
+    mode = _mode(t, gone)
+    kept = _kept(t, gone, mode)
+    return select(*as_sent(gone, ARCHIVED), mode).add_cte(kept)
 
 
 @per_schema
@@ -73,7 +73,7 @@ def archive_many(t: Tables) -> Executable:
         .returning(*_leaving(t), null().cast(JSONB).label("output"))
         .cte("gone")
     )
-    return select(gone.c.id, gone.c.read_ct).add_cte(_kept(t, gone))
+    return select(gone.c.id, gone.c.read_ct).add_cte(_kept(t, gone, _mode(t, gone)))
 
 
 @per_schema
@@ -199,17 +199,19 @@ def _leaving(t: Tables) -> list[ColumnElement[Any]]:
     ]
 
 
-def _kept(t: Tables, gone: CTE) -> CTE:
+def _mode(t: Tables, gone: CTE) -> ColumnElement[str]:
+    """Give the archive mode, read once: a worker's leases are all of one queue."""
+    queue_id = select(gone.c.queue_id).limit(literal_column("1")).scalar_subquery()
+    mode = select(t.queues.c.archive_mode).where(t.queues.c.id == queue_id).cte("mode")
+    return select(mode.c.archive_mode).scalar_subquery()
+
+
+def _kept(t: Tables, gone: CTE, mode: ColumnElement[str]) -> CTE:
     """Insert what left the queue into the archive, as far as the queue's archive mode says."""
-    q = t.queues
-    full = q.c.archive_mode != literal_column("'meta'")
+    full = mode != literal_column("'meta'")
     row: dict[str, ColumnElement[Any]] = {column.name: column for column in gone.c}
     for name in ("payload", "output"):
         row[name] = case((full, gone.c[name]))
     completed = gone.c.status == literal_column("'completed'")
-    rows = (
-        select(*row.values())
-        .select_from(gone.join(q, q.c.id == gone.c.queue_id))
-        .where((q.c.archive_mode != literal_column("'none'")) | ~completed)
-    )
+    rows = select(*row.values()).where((mode != literal_column("'none'")) | ~completed)
     return insert(t.archive).from_select(list(row), rows, include_defaults=False).cte("kept")

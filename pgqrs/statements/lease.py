@@ -43,7 +43,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.per_schema import per_schema
-from pgqrs.statements.unestimated import unestimated
+from pgqrs.statements.planning import unestimated
 
 __all__ = ["BURIED_AT_ONCE", "PROMOTED_AT_ONCE", "lease"]
 

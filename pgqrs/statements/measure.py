@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Executable,
-    FromClause,
     Text,
     bindparam,
     func,
@@ -18,6 +17,7 @@ from sqlalchemy import (
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import by_its_index
 
 __all__ = ["every_queue", "one_queue"]
 
@@ -37,29 +37,37 @@ def every_queue(t: Tables) -> Executable:
 def _measures(t: Tables) -> list[ColumnElement[Any]]:
     q, m = t.queues, t.messages
     now = func.statement_timestamp()
-    waiting = _count(t, m, m.c.state == READY)
-    come = _count(t, m, m.c.state == DELAYED, m.c.vt <= now)
-    expired = _count(t, m, m.c.state == LEASED, m.c.vt <= now)
+    of_queue, history = m.c.queue_id == q.c.id, by_its_index(t.archive.c.queue_id, q.c.id)
+    delayed, leased = (of_queue, m.c.state == DELAYED), (of_queue, m.c.state == LEASED)
+    waiting = _count(t, [m.c.priority.desc(), m.c.id], of_queue, m.c.state == READY)
+    come = _count(t, [m.c.vt], *delayed, m.c.vt <= now)
+    expired = _count(t, [m.c.vt], *leased, m.c.vt <= now)
     oldest = func.least(_head(t, first=True), _head(t, first=False), _expired_or_come(t))
     return [
         q.c.id,
         q.c.queue_name,
         q.c.paused,
         func.least(waiting + come + expired, bindparam("cap", type_=BigInteger)).label("pending"),
-        _count(t, m, m.c.state == DELAYED, m.c.vt > now).label("delayed"),
-        _count(t, m, m.c.state == LEASED, m.c.vt > now).label("locked"),
-        _count(t, t.archive).label("archived"),
+        _count(t, [m.c.vt], *delayed, m.c.vt > now).label("delayed"),
+        _count(t, [m.c.vt], *leased, m.c.vt > now).label("locked"),
+        _count(t, [t.archive.c.queue_id, t.archive.c.id], history).label("archived"),
         oldest.label("oldest_pending_at"),
         (now - oldest).label("oldest_pending_age"),
         bindparam("cap", type_=BigInteger).label("limit"),
     ]
 
 
-def _count(t: Tables, table: FromClause, *where: ColumnElement[bool]) -> ColumnElement[int]:
+def _count(
+    t: Tables, order: list[ColumnElement[Any]], *where: ColumnElement[bool]
+) -> ColumnElement[int]:
+    """Count rows up to `cap`, in the order of their index.
+
+    Without an order PostgreSQL may look for them from the start of the table, past all others.
+    """
     rows = (
         select(literal_column("1"))
-        .select_from(table)
-        .where(table.c.queue_id == t.queues.c.id, *where)
+        .where(*where)
+        .order_by(*order)
         .limit(select(bindparam("cap", type_=BigInteger)).scalar_subquery())
         .correlate(t.queues)
         .subquery()

@@ -15,11 +15,14 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
+    literal_column,
     select,
+    tuple_,
 )
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables, tables
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import by_its_index, unestimated
 
 __all__ = ["archived", "archived_upto", "delayed", "leased", "newest", "ready"]
 
@@ -52,36 +55,42 @@ def leased(t: Tables) -> Executable:
 def archived_upto(schema: str, *, by_queue: bool, by_age: bool) -> Executable:
     """Give the highest archived id of `queue` (by_queue) that is older than `age` (by_age)."""
     a = tables(schema).archive
-    return select(func.max(a.c.id)).where(*_concerned(a, by_queue=by_queue, by_age=by_age))
+    line = _line(a, by_queue=by_queue)
+    mine = [by_its_index(a.c.queue_id, _queue())] if by_queue else []
+    last = select(a.c.id).where(*mine, *_aged(a, by_age=by_age))
+    return last.order_by(*(column.desc() for column in line)).limit(literal_column("1"))
 
 
 @cache
 def archived(schema: str, *, by_queue: bool, by_age: bool) -> Executable:
     """Delete the next `n` of those, with ids above `after` and up to `upto`; gives their ids."""
     a = tables(schema).archive
+    line = _line(a, by_queue=by_queue)
+    queue = [_queue()] if by_queue else []
+    after, upto = bindparam("after", type_=BigInteger), bindparam("upto", type_=BigInteger)
     chosen = (
         select(a.c.id)
         .where(
-            a.c.id > bindparam("after", type_=BigInteger),
-            a.c.id <= bindparam("upto", type_=BigInteger),
-            *_concerned(a, by_queue=by_queue, by_age=by_age),
+            tuple_(*line) > tuple_(*queue, after),
+            tuple_(*line) <= tuple_(*queue, upto),
+            *_aged(a, by_age=by_age),
         )
-        .order_by(a.c.id)
+        .order_by(*line)
         .limit(_n())
         .with_for_update(skip_locked=True)
     )
     return delete(a).where(a.c.id == any_(func.array(chosen.scalar_subquery()))).returning(a.c.id)
 
 
-def _concerned(archive: Table, *, by_queue: bool, by_age: bool) -> list[ColumnElement[bool]]:
-    # Separate statements, because "parameter is null or column = parameter" can use no index.
-    where: list[ColumnElement[bool]] = []
-    if by_queue:
-        where.append(archive.c.queue_id == bindparam("queue", type_=BigInteger))
-    if by_age:
-        age = bindparam("age", type_=Interval)
-        where.append(archive.c.archived_at < func.statement_timestamp() - age)
-    return where
+def _line(archive: Table, *, by_queue: bool) -> list[ColumnElement[Any]]:
+    """Give the columns of the index to walk along."""
+    return [archive.c.queue_id, archive.c.id] if by_queue else [archive.c.id]
+
+
+def _aged(archive: Table, *, by_age: bool) -> list[ColumnElement[bool]]:
+    # A statement without, because "parameter is null or column < parameter" can use no index.
+    age = bindparam("age", type_=Interval)
+    return [archive.c.archived_at < func.statement_timestamp() - age] if by_age else []
 
 
 def _messages(t: Tables, state: ColumnElement[int], order: list[ColumnElement[Any]]) -> Executable:
@@ -89,15 +98,19 @@ def _messages(t: Tables, state: ColumnElement[int], order: list[ColumnElement[An
     chosen = (
         select(m.c.id)
         .where(
-            m.c.queue_id == bindparam("queue", type_=BigInteger),
+            m.c.queue_id == _queue(),
             m.c.state == state,
-            m.c.id <= bindparam("upto", type_=BigInteger),
+            unestimated(m.c.id <= bindparam("upto", type_=BigInteger)),
         )
         .order_by(*order)
         .limit(_n())
         .with_for_update(skip_locked=True)
     )
     return delete(m).where(m.c.id == any_(func.array(chosen.scalar_subquery()))).returning(m.c.id)
+
+
+def _queue() -> ColumnElement[int]:
+    return bindparam("queue", type_=BigInteger)
 
 
 def _n() -> ColumnElement[int]:

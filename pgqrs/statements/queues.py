@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from pgqrs.models import Tables, tables
+from pgqrs.models import DELAYED, LEASED, READY, Tables, tables
 from pgqrs.statements.columns import QUEUE, as_sent
 from pgqrs.statements.per_schema import per_schema
 
@@ -91,11 +91,13 @@ def change(schema: str, options: frozenset[str]) -> Executable:
 def count_rows(t: Tables) -> Executable:
     """Count the messages and archived messages of `queue` (its id), exactly."""
 
-    def counted(table: Any) -> ColumnElement[int]:
+    def counted(table: Any, *where: ColumnElement[bool]) -> ColumnElement[int]:
         inside = table.c.queue_id == bindparam("queue", type_=BigInteger)
-        return select(func.count()).select_from(table).where(inside).scalar_subquery()
+        return select(func.count()).select_from(table).where(inside, *where).scalar_subquery()
 
-    return select(counted(t.messages), counted(t.archive))
+    m = t.messages
+    ready, delayed, leased = (counted(m, m.c.state == state) for state in (READY, DELAYED, LEASED))
+    return select(ready + delayed + leased, counted(t.archive))
 
 
 @per_schema
