@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         WorkerNotFound,
         WorkerNotFoundError,
     )
+    from pgqrs.operations.queues import QueueOptions
     from pgqrs.payload import Json
     from pgqrs.producer import Producer
     from pgqrs.tables import Archive, Messages, Queues, Table, Workers
@@ -95,6 +96,7 @@ _MODULES = {
         "WorkerNotFound",
         "WorkerNotFoundError",
     ),
+    "operations.queues": ("QueueOptions",),
     "payload": ("Json",),
     "producer": ("Producer",),
     "tables": ("Archive", "Messages", "Queues", "Table", "Workers"),

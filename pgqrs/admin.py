@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from sqlalchemy import Engine
 
@@ -12,8 +12,8 @@ from pgqrs.binding import Binding, EngineBinding, bound
 from pgqrs.call import Call, call
 from pgqrs.config import Config
 from pgqrs.lifecycle import LivingWorker
+from pgqrs.operations.queues import QueueOptions
 from pgqrs.types import (
-    ArchiveMode,
     Duration,
     Finding,
     QueueInfo,
@@ -78,36 +78,18 @@ class Admin(LivingWorker):
         return self.binding.run(call(verify, self.binding.schema))
 
     def create_queue(
-        self,
-        name: str,
-        *,
-        exist_ok: bool = False,
-        visibility_timeout: Duration | None = None,
-        max_attempts: int | None = None,
-        archive_mode: ArchiveMode | str | None = None,
+        self, name: str, *, exist_ok: bool = False, **options: Unpack[QueueOptions]
     ) -> QueueInfo:
-        """Create a queue; options left None follow the configuration.
+        """Create a queue; options left out follow the configuration.
 
-        `visibility_timeout` is seconds or a timedelta. `archive_mode` is full, meta (no payload,
-        no output) or none (nothing, of what completed). Raises QueueExistsError unless `exist_ok`,
-        which gives the queue as it is, and ValueError for a bad name or option.
+        Options: see `QueueOptions`. Raises QueueExistsError unless `exist_ok`, which gives the
+        queue as it is, and ValueError for a bad name or option.
         """
-        call_ = self._steps.creating(
-            name, visibility_timeout, max_attempts, archive_mode, exist_ok=exist_ok
-        )
-        return self.binding.run(call_)
+        return self.binding.run(self._steps.creating(name, options, exist_ok=exist_ok))
 
-    def update_queue(
-        self,
-        name: str,
-        *,
-        visibility_timeout: Duration | None = None,
-        max_attempts: int | None = None,
-        archive_mode: ArchiveMode | str | None = None,
-    ) -> QueueInfo:
-        """Change options of a queue; those left None stay. Raises QueueNotFoundError."""
-        call_ = self._steps.updating(name, visibility_timeout, max_attempts, archive_mode)
-        return self.binding.run(call_)
+    def update_queue(self, name: str, **options: Unpack[QueueOptions]) -> QueueInfo:
+        """Change options of a queue; those left out stay. Raises QueueNotFoundError, ValueError."""
+        return self.binding.run(self._steps.updating(name, options))
 
     def get_queue(self, name: str) -> QueueInfo:
         """Look a queue up. Raises QueueNotFoundError."""

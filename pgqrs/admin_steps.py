@@ -11,8 +11,8 @@ from pgqrs.config import Config
 from pgqrs.forking import forget_in_child
 from pgqrs.lifecycle import Lifecycle
 from pgqrs.operations import lifecycle, queues, supervise, workers
+from pgqrs.operations.queues import QueueOptions
 from pgqrs.types import (
-    ArchiveMode,
     Duration,
     QueueInfo,
     QueueMetrics,
@@ -42,30 +42,14 @@ class AdminSteps:
         """Forget the row, which is the parent's."""
         self.worker_id = None
 
-    def creating(
-        self,
-        name: str,
-        visibility_timeout: Duration | None,
-        max_attempts: int | None,
-        archive_mode: ArchiveMode | str | None,
-        *,
-        exist_ok: bool,
-    ) -> Call[QueueInfo]:
+    def creating(self, name: str, options: QueueOptions, *, exist_ok: bool) -> Call[QueueInfo]:
         """Create a queue. Raises ValueError."""
-        options = queues.checked_options(visibility_timeout, max_attempts, archive_mode)
-        named = queues.checked_name(name)
-        return call(queues.create, self.schema, named, options, exist_ok=exist_ok)
+        named, checked = queues.checked_name(name), queues.checked_options(options)
+        return call(queues.create, self.schema, named, checked, exist_ok=exist_ok)
 
-    def updating(
-        self,
-        name: str,
-        visibility_timeout: Duration | None,
-        max_attempts: int | None,
-        archive_mode: ArchiveMode | str | None,
-    ) -> Call[QueueInfo]:
+    def updating(self, name: str, options: QueueOptions) -> Call[QueueInfo]:
         """Change options of a queue. Raises ValueError."""
-        options = queues.checked_options(visibility_timeout, max_attempts, archive_mode)
-        return call(queues.update, self.schema, name, options)
+        return call(queues.update, self.schema, name, queues.checked_options(options))
 
     def pausing(self, name: str, *, paused: bool) -> Call[QueueInfo]:
         """Pause a queue, or resume it."""

@@ -25,6 +25,8 @@ __all__ = ["Config", "validated_schema"]
 _FILES: Final = ("pgqrs.yaml", "pgqrs.yml")
 _GROUPS: Final = ("database", "queue", "performance")
 _PARTS: Final = ("host", "port", "username", "password", "database")
+_ALSO: Final = {"host": ("hostaddr",), "username": ("user",), "database": ("dbname",)}
+"""What libpq calls the parts in a URL's query."""
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Seconds = Annotated[float, Field(gt=0, le=86400 * 365)]
@@ -66,6 +68,12 @@ class Config(BaseModel):
     """The visibility timeout of a lease where neither the call nor the queue gives one."""
     max_attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 5
     """Attempts before a message is dead, where neither it nor its queue says otherwise."""
+    retry_delay_seconds: Annotated[float, Field(ge=0, le=86400 * 365)] = 1
+    """How long a message waits after its first failed attempt."""
+    retry_delay_max_seconds: Annotated[float, Field(ge=0, le=86400 * 365)] = 3600
+    """The longest that it waits, however many attempts failed."""
+    retry_backoff: bool = True
+    """Whether the delay doubles with each attempt (and varies by a fifth), or is fixed."""
     max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 100
     """The most messages one lease takes."""
     enqueue_chunk_rows: Annotated[int, Field(ge=1)] = 1_000
@@ -150,13 +158,14 @@ class Config(BaseModel):
 
     @classmethod
     def _named(cls, sources: list[tuple[str, Mapping[str, Any]]]) -> Self:
-        if not any(key in values for _, values in sources for key in ("dsn", *_PARTS)):
+        config = cls._from(sources)
+        if config.model_fields_set.isdisjoint(("dsn", *_PARTS)):
             looked = "; ".join(name for name, _ in sources)
             raise MissingConfigError(
                 f"no database is named (looked at: {looked}): pass a DSN, set PGQRS_DSN or"
                 " DATABASE_URL, or write pgqrs.yaml"
             )
-        return cls._from(sources)
+        return config
 
     def _fill(self, sources: list[tuple[str, Mapping[str, Any]]]) -> None:
         merged: dict[str, Any] = {}
@@ -183,7 +192,10 @@ class Config(BaseModel):
         given = {part: getattr(self, part) for part in parts}
         if isinstance(self.password, SecretStr) and "password" in given:
             given["password"] = self.password.get_secret_value()
-        url = self.url.set(**given).difference_update_query(["hostaddr", *parts])
+        replaced = [name for part in parts for name in (part, *_ALSO.get(part, ()))]
+        url = self.url.set(**given).difference_update_query(replaced)
+        if url.username is None and url.password:  # which would leave it out of the text
+            url = url.update_query_dict({"password": str(url.password)})
         return SecretStr(url.render_as_string(hide_password=False))
 
 

@@ -77,6 +77,15 @@ class Consumer(BoundWorker[ConsumerSteps]):
         """
         return self._run(self._steps.extending(message, by))
 
+    def fail(self, message: Held, error: Any, delay: Duration | None = None) -> bool:
+        """End an attempt that failed: the message is due again later, or dead after its last.
+
+        `error` is an exception, text or a JSON value, and is kept. `delay` is how long to wait;
+        None follows the queue's retry delay, which doubles with each attempt. Gives whether the
+        message is dead now. Raises LeaseLostError, ValueError.
+        """
+        return self._run(self._steps.failing(message, error, delay))
+
     @overload
     def release(self, messages: Held, delay: Duration = 0) -> None: ...
     @overload

@@ -16,6 +16,7 @@ from pgqrs.operations import acknowledge
 from pgqrs.operations import lease as leasing
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import Lease, Terms
+from pgqrs.operations.settle import Failure, RetryTerms, error_text, fail_many
 from pgqrs.payload import Json, encode
 from pgqrs.registration import Registration
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, WorkerRole, span
@@ -40,6 +41,12 @@ class ConsumerSteps(WorkerSteps):
     def __init__(self, registration: Registration, *, joined: bool = False) -> None:
         super().__init__(registration, joined=joined)
         self.ledger = Ledger()
+        self.retry_terms = RetryTerms(
+            max_attempts=self.config.max_attempts,
+            delay=dt.timedelta(seconds=self.config.retry_delay_seconds),
+            limit=dt.timedelta(seconds=self.config.retry_delay_max_seconds),
+            backoff=self.config.retry_backoff,
+        )
 
     def leasing(self, size: int, vt: Duration | None) -> Call[list[QueueMessage]]:
         """Lease due messages. Raises ValueError."""
@@ -76,6 +83,12 @@ class ConsumerSteps(WorkerSteps):
     def extending(self, held: Held, by: Duration) -> Call[QueueMessage]:
         """Extend one lease. Raises LeaseLostError, ValueError."""
         return call(self._extend, self.fence(held), span(by))
+
+    def failing(self, held: Held, error: Any, delay: Duration | None) -> Call[bool]:
+        """End an attempt that failed. Raises LeaseLostError, PayloadError, ValueError."""
+        wait = None if delay is None else span(delay)
+        failure = Failure(self.fence(held), error_text(error), wait)
+        return self._fenced(partial(self._fail, failure=failure))
 
     def releasing(self, held: Held, delay: Duration) -> Call[None]:
         """Give one lease back. Raises LeaseLostError, ValueError."""
@@ -159,11 +172,24 @@ class ConsumerSteps(WorkerSteps):
 
         return self._many(connection, fences, acknowledge.delete_many, earlier)
 
+    def _fail(self, connection: Connection, failure: Failure) -> bool:
+        fence = failure.fence
+        again = self.ledger.sending([fence])
+        holder = self.register(connection)
+        dead = fail_many(connection, self.schema, holder, [failure], self.retry_terms)
+        self._answered([fence])
+        if fence in dead:
+            return dead[fence]
+        if not again:
+            raise LeaseLostError(fence.message_id)
+        # Sent before, and the reply was lost: dead if it is in the archive, else due again.
+        return bool(acknowledge.find_archived(connection, self.schema, holder[1], [fence], "dead"))
+
     def _extend(self, connection: Connection, fence: Fence, by: dt.timedelta) -> QueueMessage:
         message = acknowledge.extend(connection, self.schema, self._mine(), fence, by)
         if message is None:
             raise LeaseLostError(fence.message_id, "it ran out, or the message is finished")
-        self.ledger.add([message])
+        self.ledger.renew(message)
         return message
 
     def _release(self, connection: Connection, fence: Fence, delay: dt.timedelta) -> None:

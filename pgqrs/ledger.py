@@ -36,6 +36,11 @@ class Ledger:
         while len(self._leases) > LIMIT:
             self._leases.pop(next(iter(self._leases)), None)
 
+    def renew(self, message: QueueMessage) -> None:
+        """Note the new end of a lease, if it is one of these."""
+        if self._has(Fence(message.id, message.read_ct)):
+            self.add([message])
+
     def fence(self, message_id: int) -> Fence:
         """Give the fence of a lease. Raises LeaseLostError for an id that is not held here."""
         found = self._leases.get(message_id)
@@ -46,7 +51,7 @@ class Ledger:
     def drop(self, fences: Iterable[Fence]) -> None:
         """Forget leases that were acknowledged, given back or lost, but no later ones."""
         for fence in fences:
-            if self._leases.get(fence.message_id, (None,))[0] == fence:
+            if self._has(fence):
                 self._leases.pop(fence.message_id, None)
 
     def fences(self) -> list[Fence]:
@@ -72,3 +77,6 @@ class Ledger:
         """Forget the leases, which are the parent's."""
         self._leases = {}
         self._unanswered = set()
+
+    def _has(self, fence: Fence) -> bool:
+        return self._leases.get(fence.message_id, (None,))[0] == fence

@@ -70,6 +70,9 @@ class QueueInfo:
     archive_mode: ArchiveMode
     visibility_timeout: dt.timedelta | None = None
     max_attempts: int | None = None
+    retry_delay: dt.timedelta | None = None
+    retry_delay_max: dt.timedelta | None = None
+    retry_backoff: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "archive_mode", ArchiveMode(self.archive_mode))

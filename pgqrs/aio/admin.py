@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -14,8 +14,8 @@ from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, bound
 from pgqrs.aio.lifecycle import AsyncLivingWorker
 from pgqrs.call import Call, call
 from pgqrs.config import Config
+from pgqrs.operations.queues import QueueOptions
 from pgqrs.types import (
-    ArchiveMode,
     Duration,
     Finding,
     QueueInfo,
@@ -79,34 +79,17 @@ class AsyncAdmin(AsyncLivingWorker):
         return await self.binding.run(call(verify, self.binding.schema))
 
     async def create_queue(
-        self,
-        name: str,
-        *,
-        exist_ok: bool = False,
-        visibility_timeout: Duration | None = None,
-        max_attempts: int | None = None,
-        archive_mode: ArchiveMode | str | None = None,
+        self, name: str, *, exist_ok: bool = False, **options: Unpack[QueueOptions]
     ) -> QueueInfo:
-        """Create a queue; options left None follow the configuration.
+        """Create a queue; options left out follow the configuration.
 
         Contract and errors are those of `pgqrs.Admin.create_queue`.
         """
-        call_ = self._steps.creating(
-            name, visibility_timeout, max_attempts, archive_mode, exist_ok=exist_ok
-        )
-        return await self.binding.run(call_)
+        return await self.binding.run(self._steps.creating(name, options, exist_ok=exist_ok))
 
-    async def update_queue(
-        self,
-        name: str,
-        *,
-        visibility_timeout: Duration | None = None,
-        max_attempts: int | None = None,
-        archive_mode: ArchiveMode | str | None = None,
-    ) -> QueueInfo:
-        """Change options of a queue; those left None stay. Raises QueueNotFoundError."""
-        call_ = self._steps.updating(name, visibility_timeout, max_attempts, archive_mode)
-        return await self.binding.run(call_)
+    async def update_queue(self, name: str, **options: Unpack[QueueOptions]) -> QueueInfo:
+        """Change options of a queue; those left out stay. Raises QueueNotFoundError, ValueError."""
+        return await self.binding.run(self._steps.updating(name, options))
 
     async def get_queue(self, name: str) -> QueueInfo:
         """Look a queue up. Raises QueueNotFoundError."""

@@ -73,6 +73,13 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         """
         return await self._run(self._steps.extending(message, by))
 
+    async def fail(self, message: Held, error: Any, delay: Duration | None = None) -> bool:
+        """End an attempt that failed: the message is due again later, or dead after its last.
+
+        Contract and errors are those of `pgqrs.Consumer.fail`.
+        """
+        return await self._run(self._steps.failing(message, error, delay))
+
     @overload
     async def release(self, messages: Held, delay: Duration = 0) -> None: ...
     @overload

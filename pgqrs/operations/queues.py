@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypedDict
 
 from sqlalchemy import Connection, Executable
 
@@ -18,6 +18,7 @@ from pgqrs.types import ArchiveMode, Duration, QueueInfo, QueueMetrics, span
 __all__ = [
     "BATCH",
     "COUNT_LIMIT",
+    "QueueOptions",
     "all_metrics",
     "checked_name",
     "checked_options",
@@ -49,22 +50,47 @@ def checked_name(name: str) -> str:
     return name
 
 
-def checked_options(
-    visibility_timeout: Duration | None,
-    max_attempts: int | None,
-    archive_mode: ArchiveMode | str | None,
-) -> dict[str, Any]:
+class QueueOptions(TypedDict, total=False):
+    """What a queue can be created with and changed to; what is left out or None is not touched.
+
+    `visibility_timeout`, `retry_delay` and `retry_delay_max` are seconds or timedeltas.
+    `archive_mode` is full, meta (no payload, no output) or none (nothing, of what completed).
+    """
+
+    visibility_timeout: Duration | None
+    max_attempts: int | None
+    archive_mode: ArchiveMode | str | None
+    retry_delay: Duration | None
+    retry_delay_max: Duration | None
+    retry_backoff: bool | None
+
+
+def checked_options(options: QueueOptions) -> dict[str, Any]:
     """Give the options that are set, as columns of a queue. Raises ValueError for bad ones."""
-    options: dict[str, Any] = {}
-    if visibility_timeout is not None:
-        options["visibility_timeout"] = span(visibility_timeout)
-    if max_attempts is not None:
-        if not 1 <= max_attempts <= 1_000_000:
-            raise ValueError(f"max_attempts is between 1 and 1,000,000, not {max_attempts}")
-        options["max_attempts"] = max_attempts
-    if archive_mode is not None:
-        options["archive_mode"] = ArchiveMode(archive_mode).value
-    return options
+    checked: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name not in _CHECKS:
+            raise TypeError(f"a queue has no option {name!r}: it has {', '.join(_CHECKS)}")
+        checked[name] = _CHECKS[name](value)
+    return checked
+
+
+def _checked_attempts(value: int) -> int:
+    if not 1 <= value <= 1_000_000:
+        raise ValueError(f"max_attempts is between 1 and 1,000,000, not {value}")
+    return value
+
+
+_CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
+    "visibility_timeout": span,
+    "max_attempts": _checked_attempts,
+    "archive_mode": lambda value: ArchiveMode(value).value,
+    "retry_delay": span,
+    "retry_delay_max": span,
+    "retry_backoff": bool,
+}
 
 
 def create(

@@ -46,6 +46,8 @@ __all__ = [
     "extend",
     "extend_produced",
     "find_archived",
+    "kept",
+    "mode_of",
     "release",
 ]
 
@@ -59,9 +61,8 @@ def archive_one(t: Tables) -> Executable:
         .returning(*_leaving(t), cast(bindparam("result", type_=Text), JSONB).label("output"))
         .cte("gone")
     )
-    mode = _mode(t, gone)
-    kept = _kept(t, gone, mode)
-    return select(*as_sent(gone, ARCHIVED), mode).add_cte(kept)
+    mode = mode_of(t, gone)
+    return select(*as_sent(gone, ARCHIVED), mode).add_cte(kept(t, gone, mode))
 
 
 @per_schema
@@ -73,7 +74,7 @@ def archive_many(t: Tables) -> Executable:
         .returning(*_leaving(t), null().cast(JSONB).label("output"))
         .cte("gone")
     )
-    return select(gone.c.id, gone.c.read_ct).add_cte(_kept(t, gone, _mode(t, gone)))
+    return select(gone.c.id, gone.c.read_ct).add_cte(kept(t, gone, mode_of(t, gone)))
 
 
 @per_schema
@@ -199,14 +200,14 @@ def _leaving(t: Tables) -> list[ColumnElement[Any]]:
     ]
 
 
-def _mode(t: Tables, gone: CTE) -> ColumnElement[str]:
+def mode_of(t: Tables, gone: CTE) -> ColumnElement[str]:
     """Give the archive mode, read once: a worker's leases are all of one queue."""
     queue_id = select(gone.c.queue_id).limit(literal_column("1")).scalar_subquery()
     mode = select(t.queues.c.archive_mode).where(t.queues.c.id == queue_id).cte("mode")
     return select(mode.c.archive_mode).scalar_subquery()
 
 
-def _kept(t: Tables, gone: CTE, mode: ColumnElement[str]) -> CTE:
+def kept(t: Tables, gone: CTE, mode: ColumnElement[str]) -> CTE:
     """Insert what left the queue into the archive, as far as the queue's archive mode says."""
     full = mode != literal_column("'meta'")
     row: dict[str, ColumnElement[Any]] = {column.name: column for column in gone.c}

@@ -32,6 +32,9 @@ QUEUE = (
     "archive_mode",
     "visibility_timeout",
     "max_attempts",
+    "retry_delay",
+    "retry_delay_max",
+    "retry_backoff",
 )
 WORKER = (
     "id",

@@ -17,7 +17,7 @@ from sqlalchemy import (
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.per_schema import per_schema
-from pgqrs.statements.planning import by_its_index
+from pgqrs.statements.planning import by_its_index, counted
 
 __all__ = ["every_queue", "one_queue"]
 
@@ -57,22 +57,8 @@ def _measures(t: Tables) -> list[ColumnElement[Any]]:
     ]
 
 
-def _count(
-    t: Tables, order: list[ColumnElement[Any]], *where: ColumnElement[bool]
-) -> ColumnElement[int]:
-    """Count rows up to `cap`, in the order of their index.
-
-    Without an order PostgreSQL may look for them from the start of the table, past all others.
-    """
-    rows = (
-        select(literal_column("1"))
-        .where(*where)
-        .order_by(*order)
-        .limit(select(bindparam("cap", type_=BigInteger)).scalar_subquery())
-        .correlate(t.queues)
-        .subquery()
-    )
-    return select(func.count()).select_from(rows).correlate(t.queues).scalar_subquery()
+def _count(t: Tables, order: list[Any], *where: ColumnElement[bool]) -> ColumnElement[int]:
+    return counted(order, *where, limit=bindparam("cap", type_=BigInteger), outer=t.queues)
 
 
 def _head(t: Tables, *, first: bool) -> ColumnElement[Any]:

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, false, func
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Select,
+    false,
+    func,
+    literal_column,
+    select,
+)
 
-__all__ = ["by_its_index", "unestimated"]
+__all__ = ["by_its_index", "counted", "unestimated"]
 
 
 def unestimated(condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -29,3 +38,23 @@ def by_its_index(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
     all others, could serve it too.
     """
     return column.between(value, value)
+
+
+def counted(
+    order: list[Any],
+    *where: ColumnElement[bool],
+    limit: ColumnElement[int] | None = None,
+    outer: FromClause | None = None,
+) -> ColumnElement[int]:
+    """Count rows in the order of their index, up to `limit` (null or none: all of them).
+
+    Without an order PostgreSQL may look for them from the start of the table, past all others.
+    `outer` is the table of the enclosing statement that `where` refers to.
+    """
+    most = literal_column("null::bigint", BigInteger) if limit is None else limit
+    rows: Select[Any] = select(literal_column("1")).where(*where).order_by(*order)
+    rows = rows.limit(select(most).scalar_subquery())
+    if outer is None:
+        return select(func.count()).select_from(rows.subquery()).scalar_subquery()
+    found = rows.correlate(outer).subquery()
+    return select(func.count()).select_from(found).correlate(outer).scalar_subquery()

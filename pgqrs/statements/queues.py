@@ -15,15 +15,15 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
-    func,
     select,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from pgqrs.models import DELAYED, LEASED, READY, Tables, tables
+from pgqrs.models import Tables, tables
 from pgqrs.statements.columns import QUEUE, as_sent
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.rows import count_of, message_count
 
 __all__ = [
     "OPTIONS",
@@ -42,6 +42,9 @@ OPTIONS = {
     "archive_mode": Text,
     "visibility_timeout": Interval,
     "max_attempts": Integer,
+    "retry_delay": Interval,
+    "retry_delay_max": Interval,
+    "retry_backoff": Boolean,
 }
 """The columns of a queue that can be set, with their types."""
 
@@ -90,14 +93,9 @@ def change(schema: str, options: frozenset[str]) -> Executable:
 @per_schema
 def count_rows(t: Tables) -> Executable:
     """Count the messages and archived messages of `queue` (its id), exactly."""
-
-    def counted(table: Any, *where: ColumnElement[bool]) -> ColumnElement[int]:
-        inside = table.c.queue_id == bindparam("queue", type_=BigInteger)
-        return select(func.count()).select_from(table).where(inside, *where).scalar_subquery()
-
-    m = t.messages
-    ready, delayed, leased = (counted(m, m.c.state == state) for state in (READY, DELAYED, LEASED))
-    return select(ready + delayed + leased, counted(t.archive))
+    queue = bindparam("queue", type_=BigInteger)
+    messages = message_count(t.messages, t.messages.c.queue_id == queue).scalar_subquery()
+    return select(messages, count_of(t.archive, t.archive.c.queue_id, queue).scalar_subquery())
 
 
 @per_schema

@@ -23,16 +23,20 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, LEASED, READY
 from pgqrs.statements.columns import as_sent
+from pgqrs.statements.planning import by_its_index, counted
 
 __all__ = [
     "add",
     "change",
     "count",
+    "count_of",
     "get",
-    "held_by",
+    "held_count",
+    "held_page",
     "message_count",
     "message_page",
     "page",
+    "page_of",
     "remove",
 ]
 
@@ -46,6 +50,12 @@ def page(table: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> A
     """Give `size` rows from `start` on, by id."""
     rows = select(*as_sent(table, names)).where(*where).order_by(table.c.id)
     return rows.limit(_number("size")).offset(_number("start"))
+
+
+def page_of(table: Table, names: tuple[str, ...], parent: ColumnElement[int], value: Any) -> Any:
+    """Give `size` rows of one `parent` from `start` on, by id."""
+    rows = select(*as_sent(table, names)).where(by_its_index(parent, value))
+    return rows.order_by(parent, table.c.id).limit(_number("size")).offset(_number("start"))
 
 
 def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
@@ -76,18 +86,28 @@ def count(table: Table, *where: ColumnElement[bool]) -> Any:
     return select(func.count()).select_from(table).where(*where)
 
 
+def count_of(table: Table, parent: ColumnElement[int], value: Any) -> Any:
+    """Count the rows of one `parent`, exactly, through the index of parent and id."""
+    return select(counted([parent, table.c.id], by_its_index(parent, value)))
+
+
 def message_count(messages: Table, *where: ColumnElement[bool]) -> Any:
     """Count the messages of one queue through the three indexes of the states."""
-    counts = [
-        count(messages, *where, messages.c.state == state).scalar_subquery()
-        for state in (READY, DELAYED, LEASED)
-    ]
-    return select(counts[0] + counts[1] + counts[2])
+    m = messages
+    ready = counted([m.c.priority.desc(), m.c.id], *where, m.c.state == READY)
+    delayed, leased = (counted([m.c.vt], *where, m.c.state == s) for s in (DELAYED, LEASED))
+    return select(ready + delayed + leased)
 
 
-def held_by(messages: Table, worker_id: int) -> tuple[ColumnElement[bool], ...]:
-    """Give the conditions on what a consumer holds; the state makes the index of leases usable."""
-    return (messages.c.state == LEASED, messages.c.consumer_worker_id == worker_id)
+def held_page(messages: Table, names: tuple[str, ...], worker_id: int) -> Any:
+    """Give `size` messages that a consumer holds from `start` on, in the order of the leases."""
+    rows = select(*as_sent(messages, names)).where(*_held_by(messages, worker_id))
+    return rows.order_by(*_leases(messages)).limit(_number("size")).offset(_number("start"))
+
+
+def held_count(messages: Table, worker_id: int) -> Any:
+    """Count the messages that a consumer holds, through the index of leases."""
+    return select(counted(_leases(messages), *_held_by(messages, worker_id)))
 
 
 def add(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
@@ -104,6 +124,15 @@ def change(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> A
 def remove(table: Table) -> Any:
     """Delete the row `key`."""
     return delete(table).where(table.c.id == _key())
+
+
+def _held_by(messages: Table, worker_id: int) -> tuple[ColumnElement[bool], ...]:
+    # The state makes the index of leases usable.
+    return (messages.c.state == LEASED, messages.c.consumer_worker_id == worker_id)
+
+
+def _leases(messages: Table) -> list[Any]:
+    return [messages.c.queue_id, messages.c.vt]
 
 
 def _sent(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""Settle leases: finish messages with results, end attempts that failed, extend many."""
+
+from __future__ import annotations
+
+import datetime as dt
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from pgqrs.operations.acknowledge import Fence
+from pgqrs.payload import Json, encode
+from pgqrs.statements import settle as sql
+
+__all__ = [
+    "Failure",
+    "Finish",
+    "RetryTerms",
+    "error_text",
+    "extend_many",
+    "fail_many",
+    "finish_many",
+]
+
+_LONGEST_TEXT: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A lease that ends in the archive: under which status, with which result or error (JSON)."""
+
+    fence: Fence
+    status: str = "completed"
+    output: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that failed: why (JSON), and how long to wait, None for the queue's delay."""
+
+    fence: Fence
+    error: str
+    wait: dt.timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryTerms:
+    """What holds where the queue says nothing."""
+
+    max_attempts: int
+    delay: dt.timedelta
+    limit: dt.timedelta
+    backoff: bool
+
+
+def finish_many(
+    connection: Connection, schema: str, worker_id: int, finishes: Sequence[Finish]
+) -> set[Fence]:
+    """Archive each; gives the fences that held."""
+    parameters = {
+        **_many([finish.fence for finish in finishes], worker_id),
+        "outcomes": [finish.status for finish in finishes],
+        "results": [finish.output for finish in finishes],
+        "reasons": [finish.error for finish in finishes],
+    }
+    rows = connection.execute(sql.finish_many(schema), parameters)
+    return {Fence(*row) for row in rows}
+
+
+def fail_many(
+    connection: Connection,
+    schema: str,
+    holder: tuple[int, int],
+    failures: Sequence[Failure],
+    terms: RetryTerms,
+) -> dict[Fence, bool]:
+    """End attempts of `holder` (queue id, worker id); gives for each that held whether it is dead.
+
+    One with attempts left is due again after its wait; the others are archived as dead.
+    """
+    queue_id, worker_id = holder
+    parameters = {
+        **_many([failure.fence for failure in failures], worker_id),
+        "reasons": [failure.error for failure in failures],
+        "waits": [_seconds(failure.wait) for failure in failures],
+        "queue": queue_id,
+        "default_attempts": terms.max_attempts,
+        "default_delay": terms.delay,
+        "default_limit": terms.limit,
+        "default_backoff": terms.backoff,
+    }
+    rows: Any = connection.execute(sql.fail_many(schema), parameters).all()
+    return {Fence(message_id, read_ct): dead for message_id, read_ct, dead in rows}
+
+
+def extend_many(
+    connection: Connection,
+    schema: str,
+    worker_id: int,
+    fences: Sequence[Fence],
+    by: dt.timedelta,
+) -> set[Fence]:
+    """Push unexpired leases out; gives the fences that held."""
+    parameters = {**_many(fences, worker_id), "span": by}
+    return {Fence(*row) for row in connection.execute(sql.extend_many(schema), parameters)}
+
+
+def error_text(error: Any) -> str:
+    """Give the JSON text that is kept of an error: of an exception its type, message and traceback.
+
+    Text that PostgreSQL cannot hold is mended rather than refused, and long text is cut.
+    """
+    if isinstance(error, BaseException):
+        value: Any = {
+            "type": type(error).__name__,
+            "message": _storable(str(error)),
+            "traceback": _storable("".join(traceback.format_exception(error))),
+        }
+        return encode(value)
+    return encode(Json(_storable(error)) if isinstance(error, str) else error)
+
+
+def _storable(text: str) -> str:
+    whole = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return whole[-_LONGEST_TEXT:]
+
+
+def _seconds(wait: dt.timedelta | None) -> float | None:
+    return None if wait is None else wait.total_seconds()
+
+
+def _many(fences: Sequence[Fence], worker_id: int) -> dict[str, Any]:
+    return {
+        "mids": [fence.message_id for fence in fences],
+        "rcs": [fence.read_ct for fence in fences],
+        "worker": worker_id,
+    }

@@ -1,0 +1,177 @@
+"""Settle many leases at once, each in its own way: finished with a result, or a failed attempt.
+
+The fence is that of `pgqrs.statements.acknowledge`, and so is what the archive keeps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Double,
+    Executable,
+    Integer,
+    Interval,
+    Text,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    literal_column,
+    null,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from pgqrs.models import DELAYED, Tables
+from pgqrs.statements.acknowledge import kept, mode_of
+from pgqrs.statements.columns import MESSAGE
+from pgqrs.statements.per_schema import per_schema
+
+__all__ = ["extend_many", "fail_many", "finish_many"]
+
+_GROWN_OUT: ColumnElement[int] = literal_column(
+    "40"
+)  # doublings after which any delay is past every cap
+
+
+@per_schema
+def finish_many(t: Tables) -> Executable:
+    """Archive messages (mids, rcs) of `worker` with outcomes, results and reasons.
+
+    Gives (id, read count) of those that were held.
+    """
+    m = t.messages
+    held = _held(("outcome", Text), ("result", Text), ("reason", Text))
+    gone = (
+        delete(m)
+        .where(*_fence(t, held))
+        .returning(
+            *_leaving(t),
+            held.c.outcome.label("status"),
+            func.coalesce(cast(held.c.reason, JSONB), m.c.error).label("error"),
+            cast(held.c.result, JSONB).label("output"),
+        )
+        .cte("gone")
+    )
+    mode = mode_of(t, gone)
+    return select(gone.c.id, gone.c.read_ct).add_cte(kept(t, gone, mode))
+
+
+@per_schema
+def fail_many(t: Tables) -> Executable:
+    """End attempts (mids, rcs) of `worker` with reasons: due again after a while, or dead.
+
+    `waits` are seconds, or null for the queue's retry delay, which doubles with each attempt up to
+    its limit and varies by a fifth; a fixed delay does not vary. Parameters beside: queue (its
+    id), default_attempts, default_delay, default_limit, default_backoff. Gives (id, read count,
+    whether it is dead) of those that were held.
+    """
+    m = t.messages
+    terms = _terms(t)
+    held = _held(("reason", Text), ("wait", Double))
+    limit = func.coalesce(m.c.max_attempts, select(terms.c.max_attempts).scalar_subquery())
+    attempts = m.c.read_ct - m.c.returned_ct
+    reason = cast(held.c.reason, JSONB)
+    spent = (
+        delete(m)
+        .where(*_fence(t, held), attempts >= limit)
+        .returning(
+            *_leaving(t),
+            literal_column("'dead'", Text).label("status"),
+            reason.label("error"),
+            null().cast(JSONB).label("output"),
+        )
+        .cte("spent")
+    )
+    again = (
+        update(m)
+        .where(*_fence(t, held), attempts < limit)
+        .values(
+            state=DELAYED,
+            vt=func.clock_timestamp() + _delay(terms, attempts, held.c.wait),
+            consumer_worker_id=null(),
+            error=reason,
+        )
+        .returning(m.c.id, m.c.read_ct)
+        .cte("again")
+    )
+    mode = select(terms.c.archive_mode).scalar_subquery()
+    settled = union_all(
+        select(spent.c.id, spent.c.read_ct, literal_column("true", Boolean)),
+        select(again.c.id, again.c.read_ct, literal_column("false", Boolean)),
+    )
+    return settled.add_cte(kept(t, spent, mode))
+
+
+@per_schema
+def extend_many(t: Tables) -> Executable:
+    """Push the unexpired leases (mids, rcs) of `worker` out to now + `span`.
+
+    Gives (id, read count) of those that were held.
+    """
+    m = t.messages
+    held = _held()
+    wanted = func.clock_timestamp() + bindparam("span", type_=Interval)
+    return (
+        update(m)
+        .where(*_fence(t, held), m.c.vt > func.clock_timestamp())
+        .values(vt=func.greatest(m.c.vt, wanted))
+        .returning(m.c.id, m.c.read_ct)
+    )
+
+
+def _held(*more: tuple[str, Any]) -> Any:
+    columns = [("mid", BigInteger), ("rc", Integer), *more]
+    arrays = [bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in columns]
+    names = [name for name, _ in columns]
+    return func.unnest(*arrays).table_valued(*names).render_derived("held")
+
+
+def _fence(t: Tables, held: Any) -> tuple[ColumnElement[bool], ...]:
+    m = t.messages
+    mine = m.c.consumer_worker_id == bindparam("worker", type_=BigInteger)
+    return (m.c.id == held.c.mid, m.c.read_ct == held.c.rc, mine)
+
+
+def _leaving(t: Tables) -> list[ColumnElement[Any]]:
+    m = t.messages
+    columns = [m.c[name] for name in (*MESSAGE, "headers")]
+    return [*columns, func.clock_timestamp().label("archived_at")]
+
+
+def _terms(t: Tables) -> Any:
+    q = t.queues
+    defaults = {
+        "max_attempts": bindparam("default_attempts", type_=Integer),
+        "retry_delay": bindparam("default_delay", type_=Interval),
+        "retry_delay_max": bindparam("default_limit", type_=Interval),
+        "retry_backoff": bindparam("default_backoff", type_=Boolean),
+    }
+    columns = [func.coalesce(q.c[name], value).label(name) for name, value in defaults.items()]
+    is_queue = q.c.id == bindparam("queue", type_=BigInteger)
+    return select(*columns, q.c.archive_mode).where(is_queue).cte("terms")
+
+
+def _delay(
+    terms: Any, attempts: ColumnElement[int], wait: ColumnElement[float]
+) -> ColumnElement[Any]:
+    base, limit, backoff = (
+        select(terms.c[name]).scalar_subquery()
+        for name in ("retry_delay", "retry_delay_max", "retry_backoff")
+    )
+    doublings = func.least(attempts - literal_column("1"), _GROWN_OUT)
+    grown = func.least(limit, _times(base, func.power(literal_column("2::float8"), doublings)))
+    varied = _times(grown, literal_column("0.8") + literal_column("0.4") * func.random())
+    asked = _times(literal_column("interval '1 second'"), wait)
+    return func.coalesce(asked, case((backoff, varied), else_=base))
+
+
+def _times(interval: ColumnElement[Any], factor: ColumnElement[Any]) -> ColumnElement[Any]:
+    return interval.op("*", precedence=8, return_type=Interval())(factor)
