@@ -74,6 +74,14 @@ class Config(BaseModel):
     """The longest that it waits, however many attempts failed."""
     retry_backoff: bool = True
     """Whether the delay doubles with each attempt (and varies by a fifth), or is fixed."""
+    poll_interval_seconds: Seconds = 1
+    """How long to wait before looking again for messages that no notification told of."""
+    enable_listen_notify: bool = True
+    """Whether producers notify and waiting consumers listen."""
+    prefetch_count: Annotated[int, Field(ge=0, le=100_000)] = 10
+    """How many messages a running worker leases ahead of its handlers."""
+    shutdown_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 30
+    """How long handlers may go on after a running worker was told to stop."""
     max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 100
     """The most messages one lease takes."""
     enqueue_chunk_rows: Annotated[int, Field(ge=1)] = 1_000
@@ -184,7 +192,7 @@ class Config(BaseModel):
             if first["type"] == "extra_forbidden":
                 reason = "there is no such setting"
             raise InvalidConfigError(key, origins.get(key, "argument"), reason) from None
-        parts = [part for part in _PARTS if part in merged]
+        parts: list[str] = [part for part in _PARTS if part in merged]
         if self.dsn is not None and parts:
             self.__dict__["dsn"] = self._dsn_with(parts)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, overload
 
 from pgqrs.binding import EngineBinding
 from pgqrs.consumer_steps import ConsumerSteps, Held
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
+from pgqrs.runner import Loop, Report
+from pgqrs.running import handling, loop_of, stopping_on_signals
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage
 from pgqrs.worker import BoundWorker
 
@@ -28,6 +30,7 @@ class Consumer(BoundWorker[ConsumerSteps]):
     """
 
     _steps_type = ConsumerSteps
+    _loop: Loop | None = None
 
     def dequeue(self, vt: Duration | None = None) -> QueueMessage | None:
         """Lease the next due message for `vt` (the queue's visibility timeout), or give None.
@@ -85,6 +88,43 @@ class Consumer(BoundWorker[ConsumerSteps]):
         message is dead now. Raises LeaseLostError, ValueError.
         """
         return self._run(self._steps.failing(message, error, delay))
+
+    def run(
+        self,
+        handler: Callable[[Any], Any],
+        *,
+        concurrency: int = 1,
+        prefetch: int | None = None,
+        batch: bool = False,
+        batch_size: int | None = None,
+        timeout: Duration | None = None,
+    ) -> Report:
+        """Work the queue until told to stop: lease, call `handler`, settle, over and over.
+
+        `handler` gets a message, or with `batch` (or a `batch_size`) a list of them. What it
+        returns is archived as output; an exception is a failed attempt; it may also return `Done`,
+        `Retry` or `Dead` (of a batch: None, or a list with an item for each message). Plain
+        functions run in `concurrency` threads, coroutine functions on an event loop. `prefetch`
+        messages are leased ahead. Leases are extended while handlers run, up to `timeout` for
+        each call: then a coroutine is cancelled, and a thread, which cannot be, loses its lease.
+
+        SIGTERM and SIGINT (in the main thread) and `stop` end it: no more is leased, handlers get
+        `shutdown_timeout_seconds`, what never started is given back; a second one ends it at
+        once. A lost connection is made again. Needs an engine. Raises ValueError for bad options,
+        and DatabaseError for what another connection cannot mend.
+        """
+        own = self._own
+        if not isinstance(own, EngineBinding) or own is not self.binding:
+            raise TypeError("run() needs a consumer that is bound to an engine or configuration")
+        work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
+        self._loop = loop_of([(self._steps, work)], own.apart, own.config)
+        with stopping_on_signals(self._loop):
+            return self._loop.run()
+
+    def stop(self) -> None:
+        """End a `run` from another thread or a handler; called again, end it at once."""
+        if self._loop is not None:
+            self._loop.stop()
 
     @overload
     def release(self, messages: Held, delay: Duration = 0) -> None: ...

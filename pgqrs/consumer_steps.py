@@ -52,13 +52,7 @@ class ConsumerSteps(WorkerSteps):
         """Lease due messages. Raises ValueError."""
         if size < 1:
             raise ValueError(f"a batch has at least 1 message, not {size}")
-        terms = Terms(
-            size=min(size, self.config.max_batch_size),
-            timeout=None if vt is None else span(vt),
-            default_timeout=dt.timedelta(seconds=self.config.default_lock_time_seconds),
-            default_attempts=self.config.max_attempts,
-        )
-        return call(self._lease, terms)
+        return call(self._lease, self._terms(size, vt))
 
     def archiving(self, held: Held, status: str, output: Any) -> Call[ArchivedMessage]:
         """Archive one. Raises LeaseLostError, PayloadError, ValueError."""
@@ -127,18 +121,34 @@ class ConsumerSteps(WorkerSteps):
             seen.add(fence)
         return order
 
+    def _terms(self, size: int, vt: Duration | None) -> Terms:
+        return Terms(
+            size=min(size, self.config.max_batch_size),
+            timeout=None if vt is None else span(vt),
+            default_timeout=dt.timedelta(seconds=self.config.default_lock_time_seconds),
+            default_attempts=self.config.max_attempts,
+        )
+
     def _fenced(self, step: Callable[[Connection], T]) -> Call[T]:
         return Call(step, changes=True, repeats=True)
 
+    def lease_for_run(self, connection: Connection, size: int) -> Lease:
+        """Lease for a running worker, which keeps its own books. Raises QueueNotFoundError."""
+        return self._lease_or_register(connection, self._terms(size, None))
+
     def _lease(self, connection: Connection, terms: Terms) -> list[QueueMessage]:
+        lease = self._lease_or_register(connection, terms)
+        self.ledger.add(lease.messages)
+        self.beat_if_due(connection)
+        return lease.messages
+
+    def _lease_or_register(self, connection: Connection, terms: Terms) -> Lease:
         lease = self._lease_once(connection, terms)
         if lease.worker_status is None or lease.queue_paused is None:
             # The queue was deleted (and perhaps made again): start anew, or say that it is gone.
             self.registration.forget()
             lease = self._lease_once(connection, terms)
-        self.ledger.add(lease.messages)
-        self.beat_if_due(connection)
-        return lease.messages
+        return lease
 
     def _archive(
         self, connection: Connection, fence: Fence, status: str, out: str | None

@@ -25,11 +25,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a lease gave, and what it read of worker and queue: None where there is no such row."""
+    """What a lease gave, and what it read of worker and queue: None where there is no such row.
+
+    `next_due` is read only where nothing was leased: in how long something is due by itself.
+    """
 
     messages: list[QueueMessage]
     worker_status: WorkerStatus | None
     queue_paused: bool | None
+    next_due: dt.timedelta | None = None
 
 
 def lease(
@@ -45,7 +49,7 @@ def lease(
         "default_attempts": terms.default_attempts,
     }
     rows = connection.execute(sql.lease(schema), parameters).all()
-    status, paused = rows[0][:2]
-    messages = [QueueMessage(*row[2:]) for row in rows if row[2] is not None]
+    status, paused, next_due = rows[0][:3]
+    messages = [QueueMessage(*row[3:]) for row in rows if row[3] is not None]
     messages.sort(key=lambda message: (-message.priority, message.id))
-    return Lease(messages, status and WorkerStatus(status), paused)
+    return Lease(messages, status and WorkerStatus(status), paused, next_due)

@@ -75,7 +75,8 @@ def lease(t: Tables) -> Executable:
     """Lease up to `n` messages of `queue` for `worker`.
 
     Parameters: queue, worker, n, timeout (or null), default_timeout, default_attempts.
-    A row is (worker status, queue paused, the columns of a message or nulls).
+    A row is (worker status, queue paused, in how long the next message is due, the columns of a
+    message); only where nothing is leased is there a time, and then nulls for the message.
     """
     me = _me(t)
     arms = _arms(t, me)
@@ -95,8 +96,24 @@ def lease(t: Tables) -> Executable:
         .returning(*as_sent(m, MESSAGE))
         .cte("leased")
     )
-    rows = select(me.c.status, me.c.paused, *leased.c).select_from(me.outerjoin(leased, true()))
+    nothing = leased.c.id.is_(None)
+    rows = select(me.c.status, me.c.paused, case((nothing, _next_due(t))), *leased.c).select_from(
+        me.outerjoin(leased, true())
+    )
     return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1]))
+
+
+def _next_due(t: Tables) -> ColumnElement[Any]:
+    m = t.messages
+    heads = [
+        select(m.c.vt)
+        .where(m.c.queue_id == _queue_id(), m.c.state == state)
+        .order_by(m.c.vt)
+        .limit(literal_column("1"))
+        .scalar_subquery()
+        for state in (DELAYED, LEASED)
+    ]
+    return func.least(*heads) - func.clock_timestamp()
 
 
 def _me(t: Tables) -> CTE:

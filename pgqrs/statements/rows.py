@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, LEASED, READY
 from pgqrs.statements.columns import as_sent
-from pgqrs.statements.planning import by_its_index, counted
+from pgqrs.statements.planning import by_its_index, counted, unestimated
 
 __all__ = [
     "add",
@@ -49,13 +49,13 @@ def get(table: Table, names: tuple[str, ...]) -> Any:
 def page(table: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
     """Give `size` rows from `start` on, by id."""
     rows = select(*as_sent(table, names)).where(*where).order_by(table.c.id)
-    return rows.limit(_number("size")).offset(_number("start"))
+    return _cut(rows)
 
 
 def page_of(table: Table, names: tuple[str, ...], parent: ColumnElement[int], value: Any) -> Any:
     """Give `size` rows of one `parent` from `start` on, by id."""
     rows = select(*as_sent(table, names)).where(by_its_index(parent, value))
-    return rows.order_by(parent, table.c.id).limit(_number("size")).offset(_number("start"))
+    return _cut(rows.order_by(parent, table.c.id))
 
 
 def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
@@ -69,7 +69,7 @@ def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[
         (DELAYED, [m.c.vt]),
         (LEASED, [m.c.vt]),
     ]
-    needed = _number("size") + _number("start")
+    needed = select(_number("size") + _number("start")).scalar_subquery()
     arms = [
         select(*as_sent(m, names))
         .where(*where, m.c.state == state)
@@ -78,7 +78,7 @@ def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[
         .subquery()
         for state, order in parts
     ]
-    return union_all(*(select(arm) for arm in arms)).limit(_number("size")).offset(_number("start"))
+    return _cut(union_all(*(select(arm) for arm in arms)))
 
 
 def count(table: Table, *where: ColumnElement[bool]) -> Any:
@@ -102,7 +102,7 @@ def message_count(messages: Table, *where: ColumnElement[bool]) -> Any:
 def held_page(messages: Table, names: tuple[str, ...], worker_id: int) -> Any:
     """Give `size` messages that a consumer holds from `start` on, in the order of the leases."""
     rows = select(*as_sent(messages, names)).where(*_held_by(messages, worker_id))
-    return rows.order_by(*_leases(messages)).limit(_number("size")).offset(_number("start"))
+    return _cut(rows.order_by(*_leases(messages)))
 
 
 def held_count(messages: Table, worker_id: int) -> Any:
@@ -128,7 +128,7 @@ def remove(table: Table) -> Any:
 
 def _held_by(messages: Table, worker_id: int) -> tuple[ColumnElement[bool], ...]:
     # The state makes the index of leases usable.
-    return (messages.c.state == LEASED, messages.c.consumer_worker_id == worker_id)
+    return (messages.c.state == LEASED, unestimated(messages.c.consumer_worker_id == worker_id))
 
 
 def _leases(messages: Table) -> list[Any]:
@@ -143,6 +143,12 @@ def _sent(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for name, value in values.items()
     }
+
+
+def _cut(rows: Any) -> Any:
+    # Not a plain limit: where fewer rows are expected, all that there are would be sorted.
+    size = select(_number("size")).scalar_subquery()
+    return rows.limit(size).offset(_number("start"))
 
 
 def _key() -> ColumnElement[int]:

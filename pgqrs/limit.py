@@ -1,0 +1,54 @@
+"""A time limit on talking to the server that holds when the server does not answer at all.
+
+`statement_timeout` is the server's to keep; a connection that went silent (a dead proxy, a lost
+route) would be waited for for ever. Past the limit the socket is shut down, and whoever waits on it
+gets the error of a lost connection.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from sqlalchemy import Connection
+
+__all__ = ["Limit"]
+
+
+class Limit:
+    """Watches one thread's use of a connection from another thread, which starts when needed."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: tuple[float, int] | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    @contextmanager
+    def over(self, connection: Connection) -> Iterator[None]:
+        """Limit the time of the block."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="pgqrs-limit", daemon=True)
+            self._thread.start()
+        raw = connection.connection.driver_connection
+        self._until = (time.monotonic() + self._seconds, raw.pgconn.socket)  # type: ignore[union-attr]
+        try:
+            yield
+        finally:
+            self._until = None
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(self._seconds / 4, 1.0)):
+            limit = self._until
+            if limit is not None and time.monotonic() > limit[0]:
+                self._until = None
+                with suppress(OSError), socket.socket(fileno=os.dup(limit[1])) as silent:
+                    silent.shutdown(socket.SHUT_RDWR)

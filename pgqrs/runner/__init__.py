@@ -1,0 +1,13 @@
+"""A worker process: lease as there is room, hand over to handlers, settle, keep leases alive.
+
+`lane` is the state of one queue, `slots` is where handlers run, `loop` is the only thread that
+talks to the server.
+"""
+
+from __future__ import annotations
+
+from pgqrs.runner.lane import Lane
+from pgqrs.runner.loop import Loop, Report
+from pgqrs.runner.slots import LoopSlots, Slots, ThreadSlots, context
+
+__all__ = ["Lane", "Loop", "LoopSlots", "Report", "Slots", "ThreadSlots", "context"]

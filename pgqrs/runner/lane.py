@@ -1,0 +1,205 @@
+"""The state of one queue in a worker process: what waits, runs and ended. No I/O, no threads.
+
+Everything but `ended` is called by the one thread of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pgqrs.consumer_steps import ConsumerSteps
+from pgqrs.operations.acknowledge import Fence
+from pgqrs.patience import Patience
+from pgqrs.runner.slots import Context, HandlerTimeoutError, Slots
+from pgqrs.runner.task import Settlement, Task, fence_of, settled
+from pgqrs.types import QueueMessage
+
+__all__ = ["Lane", "Room"]
+
+_EXTEND_AT = 0.5  # of a lease, when it is extended
+_SETTLE_AT_ONCE = 100  # results
+_SETTLE_AFTER = 0.005  # seconds: what a commit costs, so that one serves many results
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much a lane takes at once: handlers, messages for each, and messages ahead of them."""
+
+    concurrency: int
+    batch_size: int
+    prefetch: int
+    time_limit: float | None
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A lease in our hands: until when, on our clock, and how long it was given for."""
+
+    until: float
+    length: float
+
+
+class Lane:
+    """One queue: what was leased of it and waits, what handlers work at, what is to be settled."""
+
+    def __init__(self, steps: ConsumerSteps, room: Room, patience: Patience) -> None:
+        self.steps = steps
+        self.room = room
+        self.patience = patience
+        self.outbox: deque[Settlement] = deque()
+        self.running: dict[Task, None] = {}
+        self.slots: Slots
+        self._backlog: deque[QueueMessage] = deque()
+        self._ended: deque[tuple[Task, Any]] = deque()
+        self._holds: dict[Fence, _Hold] = {}
+        self.batch = room.batch_size > 0
+        ahead = 0 if self.batch else room.prefetch
+        self._capacity = room.concurrency * max(room.batch_size, 1) + ahead
+        self._first_result_at = 0.0
+
+    def wanted(self) -> int:
+        """Say how many messages there is room for."""
+        busy = sum(len(task.messages) for task in self.running)
+        return max(self._capacity - busy - len(self._backlog), 0)
+
+    def leases_now(self) -> bool:
+        """Say whether a lease is worth a round trip: half of the room is free, or nothing waits."""
+        wanted = self.wanted()
+        return wanted > 0 and (not self._backlog or 2 * wanted >= self._capacity)
+
+    def settles_now(self) -> bool:
+        """Say whether it is time to settle: many, or the first has waited, or nothing else to do."""
+        if not self.outbox:
+            return False
+        waited = time.monotonic() - self._first_result_at
+        return len(self.outbox) >= _SETTLE_AT_ONCE or waited >= _SETTLE_AFTER or not self.running
+
+    def took(self, messages: Iterable[QueueMessage]) -> None:
+        """Take in what was just leased."""
+        now = time.monotonic()
+        for message in messages:
+            length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
+            self._holds[fence_of(message)] = _Hold(now + length, length)
+            self._backlog.append(message)
+
+    def dispatch(self) -> None:
+        """Hand over what waits to handlers that are free."""
+        while self._backlog and len(self.running) < self.room.concurrency:
+            size = self.room.batch_size if self.batch else 1
+            messages = [
+                self._backlog.popleft() for _ in range(min(max(size, 1), len(self._backlog)))
+            ]
+            now = time.monotonic()
+            task = Task(messages, batch=self.batch, started_at=now)
+            self.running[task] = None
+            limit = self.room.time_limit
+            about = Context(
+                self.steps.queue,
+                messages[0].id,
+                messages[0].attempts,
+                None if limit is None else now + limit,
+            )
+            self.slots.start(task, about)
+
+    def ended(self, task: Task, result: Any) -> None:
+        """Note what came of a task; the only method for other threads."""
+        self._ended.append((task, result))
+
+    def collect(self) -> int:
+        """Put what ended into the outbox; gives how many tasks did."""
+        count = 0
+        if self._ended and not self.outbox:
+            self._first_result_at = time.monotonic()
+        while self._ended:
+            task, result = self._ended.popleft()
+            self.running.pop(task, None)
+            count += 1
+            if task.refused:
+                self._forget(task)
+            elif task.cancelled and isinstance(result, asyncio.CancelledError):
+                self.outbox.extend(fence_of(message) for message in task.messages)
+            elif task.timed_out and isinstance(result, asyncio.CancelledError):
+                self.outbox.extend(settled(task, HandlerTimeoutError(self.room.time_limit)))
+            else:
+                self.outbox.extend(settled(task, result))
+        return count
+
+    def overdue(self) -> list[Task]:
+        """Give the tasks that are past the time limit and not yet marked so."""
+        limit = self.room.time_limit
+        if limit is None:
+            return []
+        late = time.monotonic() - limit
+        return [task for task in self.running if task.started_at <= late and not task.timed_out]
+
+    def next_overdue(self) -> float:
+        """Give the seconds until a task is past the time limit."""
+        limit, now = self.room.time_limit, time.monotonic()
+        if limit is None:
+            return 3600.0
+        times = [task.started_at + limit for task in self.running if not task.timed_out]
+        return max(min(times, default=now + 3600) - now, 0.0)
+
+    def has_results(self) -> bool:
+        """Say whether tasks ended that were not collected."""
+        return bool(self._ended)
+
+    def is_busy(self) -> bool:
+        """Say whether anything is still to be done for what was leased."""
+        return bool(self.running or self._backlog or self._ended or self.outbox)
+
+    def to_extend(self) -> list[Fence]:
+        """Give the leases past half their time, but for those of tasks that overran."""
+        now = time.monotonic()
+        return [fence for fence, at in self._extensions() if at <= now]
+
+    def extended(self, asked: Iterable[Fence], held: set[Fence], by: float) -> list[Fence]:
+        """Note which leases were extended; gives those that were lost."""
+        until = time.monotonic() + by
+        lost = [fence for fence in asked if fence not in held]
+        for fence in held:
+            self._holds[fence] = _Hold(until, by)
+        for fence in lost:
+            self._holds.pop(fence, None)
+        gone = set(lost)
+        self._backlog = deque(m for m in self._backlog if fence_of(m) not in gone)
+        return lost
+
+    def lease_length(self) -> float:
+        """Give for how long leases are extended: as long as they were given for."""
+        return max((hold.length for hold in self._holds.values()), default=1.0)
+
+    def next_extension(self) -> float:
+        """Give the seconds until a lease is past half its time."""
+        now = time.monotonic()
+        return max(min((at for _, at in self._extensions()), default=now + 3600) - now, 0.0)
+
+    def give_up_backlog(self) -> None:
+        """Give back what never started."""
+        self.outbox.extend(fence_of(message) for message in self._backlog)
+        self._backlog.clear()
+
+    def settled(self, settlements: Iterable[Settlement]) -> None:
+        """Forget leases whose end the server knows."""
+        for settlement in settlements:
+            fence = settlement if isinstance(settlement, Fence) else settlement.fence
+            self._holds.pop(fence, None)
+
+    def running_ids(self) -> list[int]:
+        """Give the messages in the hands of handlers."""
+        return sorted(message.id for task in self.running for message in task.messages)
+
+    def _extensions(self) -> Iterator[tuple[Fence, float]]:
+        left_alone = {fence_of(m) for task in self.running if task.timed_out for m in task.messages}
+        for fence, hold in self._holds.items():
+            if fence not in left_alone:
+                yield fence, hold.until - hold.length * _EXTEND_AT
+
+    def _forget(self, task: Task) -> None:
+        for message in task.messages:
+            self._holds.pop(fence_of(message), None)

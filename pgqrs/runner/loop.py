@@ -1,0 +1,255 @@
+"""The one thread of a worker process that talks to the server.
+
+It has one connection, on which it listens, leases, settles and extends. Handlers run elsewhere and
+hand their results over. When the connection is lost it is made again, and what was to be settled
+is settled then: the fence decides what is still ours.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
+from pgqrs.config import Config
+from pgqrs.ear import Ear, Waker
+from pgqrs.errors import OutcomeUnknownError, UnavailableError
+from pgqrs.limit import Limit
+from pgqrs.operations import acknowledge, settle
+from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.settle import Failure, Finish
+from pgqrs.patience import backoff
+from pgqrs.runner.lane import Lane
+from pgqrs.runner.task import Settlement
+from pgqrs.statements.wake import channel_of
+from pgqrs.translation import translated
+from pgqrs.types import WorkerStatus
+
+__all__ = ["Loop", "Report"]
+
+_log: Final = logging.getLogger("pgqrs.run")
+_NO_TIME: Final = dt.timedelta()
+_SETTLE_SOON: Final = 0.002  # seconds, to look whether results have waited long enough
+_GRACE: Final = 1.0  # seconds for cancelled handlers to end
+_LONGEST_WAIT: Final = 5.0  # seconds, so that heartbeats are never far
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run came to: messages by how they ended, and the ids that were still in hand."""
+
+    completed: int = 0
+    failed: int = 0
+    dead: int = 0
+    returned: int = 0
+    lost: int = 0
+    still_running: list[int] = field(default_factory=list)
+
+
+class Loop:
+    """Works lanes until told to stop."""
+
+    def __init__(
+        self, lanes: Sequence[Lane], connect: Callable[[], Engine], config: Config
+    ) -> None:
+        self.lanes = list(lanes)
+        self.report = Report()
+        self._connect = connect
+        self._config = config
+        self._waker = Waker()
+        self._stop_at: float | None = None
+        self._now = threading.Event()
+        self._limit = Limit(config.query_timeout_seconds * 1.5)
+
+    def stop(self) -> None:
+        """Lease no more and end when handlers have; called again, end at once."""
+        if self._stop_at is not None:
+            self._now.set()
+        else:
+            self._stop_at = time.monotonic() + self._config.shutdown_timeout_seconds
+        self._waker.wake()
+
+    def wake(self) -> None:
+        """Look at what handlers handed over."""
+        self._waker.wake()
+
+    def run(self) -> Report:
+        """Work until stopped. Raises DatabaseError for what no new connection can mend."""
+        engine = self._connect()
+        pauses = backoff()
+        away = False
+        try:
+            while not self._finished():
+                try:
+                    with translated(self._config.schema_, changes=True), engine.connect() as one:
+                        if away:
+                            _log.info("the server is back; work goes on")
+                        away, pauses = False, backoff()
+                        self._work(one)
+                except (UnavailableError, OutcomeUnknownError) as error:
+                    if not away:
+                        _log.warning("the server is away, and will be tried again: %s", error)
+                    away = True
+                    self._rest(next(pauses))
+        finally:
+            self._limit.close()
+            engine.dispose()
+            self._close()
+        return self.report
+
+    def _work(self, connection: Connection) -> None:
+        with Ear(connection, self._waker) as ear:
+            if self._config.enable_listen_notify:
+                ear.listen(self._channels())
+            for lane in self.lanes:
+                lane.patience.woken()  # what came before we listened
+            while not self._finished():
+                with self._limit.over(connection):
+                    self._turn(connection)
+                rung = ear.wait(self._idle_for())
+                for lane in self.lanes:
+                    if channel_of(lane.steps.schema, lane.steps.queue) in rung:
+                        lane.patience.woken()
+            with self._limit.over(connection):
+                self._flush(connection)
+
+    def _turn(self, connection: Connection) -> None:
+        stopping = self._stop_at is not None
+        for lane in self.lanes:
+            lane.collect()
+            self._mark_overdue(lane)
+            if stopping:
+                lane.give_up_backlog()
+            lane.dispatch()
+            leases = not stopping and lane.leases_now() and lane.patience.remaining() == 0
+            if leases or stopping or lane.settles_now():
+                self._settle(connection, lane)
+            self._extend(connection, lane)
+            if leases:
+                self._lease(connection, lane)
+                lane.dispatch()
+            lane.steps.beat_if_due(connection)
+
+    def _lease(self, connection: Connection, lane: Lane) -> None:
+        wanted = lane.wanted()
+        lease = lane.steps.lease_for_run(connection, wanted)
+        most = min(wanted, self._config.max_batch_size)
+        open_ = lease.worker_status == WorkerStatus.READY and not lease.queue_paused
+        lane.patience.found(len(lease.messages), most, lease.next_due if open_ else None)
+        lane.took(lease.messages)
+
+    def _settle(self, connection: Connection, lane: Lane) -> None:
+        while lane.outbox:
+            batch = [lane.outbox[i] for i in range(min(len(lane.outbox), 500))]
+            self._send(connection, lane, batch)
+            for _ in batch:  # only now: without a reply they are sent again
+                lane.outbox.popleft()
+            lane.settled(batch)
+
+    def _send(self, connection: Connection, lane: Lane, batch: list[Settlement]) -> None:
+        finishes = [each for each in batch if isinstance(each, Finish)]
+        failures = [each for each in batch if isinstance(each, Failure)]
+        returned = [each for each in batch if isinstance(each, Fence)]
+        schema, holder = lane.steps.schema, lane.steps.register(connection)
+        held: set[Fence] = set()
+        if finishes:
+            held |= settle.finish_many(connection, schema, holder[1], finishes)
+            self.report.completed += sum(f.status == "completed" for f in finishes)
+            self.report.dead += sum(f.status == "dead" for f in finishes)
+        if failures:
+            terms = lane.steps.retry_terms
+            dead = settle.fail_many(connection, schema, holder, failures, terms)
+            held |= set(dead)
+            self.report.failed += len(failures)
+            self.report.dead += sum(dead.values())
+        if returned:
+            held |= acknowledge.release(connection, schema, holder[1], returned, _NO_TIME)
+            self.report.returned += len(returned)
+        lost = len(batch) - len(held)
+        if lost:
+            self.report.lost += lost
+            _log.warning("%d leases on queue %s were lost meanwhile", lost, lane.steps.queue)
+
+    def _extend(self, connection: Connection, lane: Lane) -> None:
+        fences = lane.to_extend()
+        if not fences:
+            return
+        by = lane.lease_length()
+        holder = lane.steps.register(connection)
+        length = dt.timedelta(seconds=by)
+        held = settle.extend_many(connection, lane.steps.schema, holder[1], fences, length)
+        lost = lane.extended(fences, held, by)
+        if lost:
+            _log.warning("%d leases on queue %s ran out", len(lost), lane.steps.queue)
+
+    def _mark_overdue(self, lane: Lane) -> None:
+        for task in lane.overdue():
+            task.timed_out = True
+            task.refused = not lane.slots.cancel(task)
+            if task.refused:
+                ids = [message.id for message in task.messages]
+                _log.warning(
+                    "the handler of %s on queue %s overran its limit and cannot be stopped: its"
+                    " lease runs out, its result is refused, and its slot stays taken",
+                    ids,
+                    lane.steps.queue,
+                )
+
+    def _end_of_patience(self) -> None:
+        """Cancel what can be cancelled, once the time for a graceful end is over."""
+        for lane in self.lanes:
+            for task in lane.running:
+                if not task.cancelled:
+                    task.cancelled = True
+                    lane.slots.cancel(task)
+
+    def _finished(self) -> bool:
+        if self._stop_at is None:
+            return False
+        late = time.monotonic() - self._stop_at
+        if late >= 0:
+            self._end_of_patience()
+        busy = any(lane.is_busy() for lane in self.lanes)
+        return not busy or self._now.is_set() or late >= _GRACE
+
+    def _idle_for(self) -> float:
+        if self._stop_at is not None:
+            return 0.05
+        waits = [_LONGEST_WAIT]
+        for lane in self.lanes:
+            if lane.has_results():
+                return 0.0
+            waits += [lane.next_extension(), lane.next_overdue()]
+            if lane.outbox:
+                waits.append(_SETTLE_SOON)
+            if lane.leases_now():
+                waits.append(lane.patience.remaining())
+        return min(waits)
+
+    def _flush(self, connection: Connection) -> None:
+        for lane in self.lanes:
+            lane.collect()
+            lane.give_up_backlog()
+            self._settle(connection, lane)
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self._finished():
+            for lane in self.lanes:
+                lane.collect()
+            self._now.wait(min(0.05, seconds))
+
+    def _channels(self) -> list[str]:
+        return [channel_of(lane.steps.schema, lane.steps.queue) for lane in self.lanes]
+
+    def _close(self) -> None:
+        for lane in self.lanes:
+            lane.collect()
+            self.report.still_running += lane.running_ids()
+            lane.slots.close()

@@ -1,0 +1,77 @@
+"""One handing-over: messages that a handler works at together, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgqrs.errors import PayloadError
+from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.settle import Failure, Finish, error_text
+from pgqrs.outcome import Dead, Done, Retry
+from pgqrs.payload import Json, encode
+from pgqrs.types import QueueMessage, span
+
+__all__ = ["Settlement", "Task", "fence_of", "settled"]
+
+Settlement = Finish | Failure | Fence
+"""How a lease ends: finished, failed, or (a bare fence) given back because it never started."""
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """Messages in a handler's hands: one, or a batch."""
+
+    messages: Sequence[QueueMessage]
+    batch: bool
+    started_at: float = 0.0
+    timed_out: bool = False
+    refused: bool = field(default=False, init=False)
+    """Its result is no longer wanted: it overran and could not be stopped."""
+    cancelled: bool = field(default=False, init=False)
+    """It was cancelled because the process ends: it is given back if it did not finish."""
+
+    @property
+    def argument(self) -> Any:
+        """What the handler is called with."""
+        return list(self.messages) if self.batch else self.messages[0]
+
+
+def fence_of(message: QueueMessage) -> Fence:
+    """Give the fence of a leased message."""
+    return Fence(message.id, message.read_ct)
+
+
+def settled(task: Task, result: Any) -> list[Settlement]:
+    """Give how each lease of a task ends, from what its handler returned or raised.
+
+    A batch handler returns None (all done), or a list with something for each message.
+    """
+    if not task.batch:
+        return [_settlement(task.messages[0], result)]
+    if isinstance(result, BaseException) or result is None or isinstance(result, Dead | Retry):
+        return [_settlement(message, result) for message in task.messages]
+    each = list(result) if isinstance(result, list | tuple) else []
+    if len(each) != len(task.messages):
+        wrong = TypeError("a batch handler returns None, or a list with an item for each message")
+        return [_settlement(message, wrong) for message in task.messages]
+    return [_settlement(m, item) for m, item in zip(task.messages, each, strict=True)]
+
+
+def _settlement(message: QueueMessage, result: Any) -> Settlement:
+    fence = fence_of(message)
+    if isinstance(result, BaseException):
+        return Failure(fence, error_text(result))
+    if isinstance(result, Retry):
+        wait = None if result.delay is None else span(result.delay)
+        return Failure(fence, error_text(result.error), wait)
+    if isinstance(result, Dead):
+        return Finish(fence, "dead", error=error_text(result.reason))
+    output = result.output if isinstance(result, Done) else result
+    if output is None:
+        return Finish(fence)
+    try:
+        return Finish(fence, output=encode(Json(output) if isinstance(output, str) else output))
+    except PayloadError as error:
+        return Failure(fence, error_text(error))

@@ -1,0 +1,29 @@
+"""LISTEN and NOTIFY: one channel a queue, named by a hash so that any queue's name fits."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import blake2s
+
+from sqlalchemy import Executable, Text, bindparam, func, select, text
+
+__all__ = ["channel_of", "listen", "notify"]
+
+
+@cache
+def channel_of(schema: str, queue: str) -> str:
+    """Give the channel of a queue: an identifier of 39 characters."""
+    return "pgqrs_" + blake2s(f"{schema}.{queue}".encode(), digest_size=16).hexdigest()
+
+
+def listen(channel: str) -> Executable:
+    """Listen on a channel that `channel_of` gave."""
+    return text(f'LISTEN "{channel}"')
+
+
+@cache
+def notify() -> Executable:
+    """Wake whoever listens on `channel`, with `message` (which may be empty)."""
+    return select(
+        func.pg_notify(bindparam("channel", type_=Text), bindparam("message", type_=Text))
+    )
