@@ -45,8 +45,10 @@ if TYPE_CHECKING:
         WorkerNotFoundError,
     )
     from pgqrs.operations.queues import QueueOptions
+    from pgqrs.outcome import Dead, Done, Retry
     from pgqrs.payload import Json
     from pgqrs.producer import Producer
+    from pgqrs.runner import Report, context
     from pgqrs.tables import Archive, Messages, Queues, Table, Workers
     from pgqrs.types import (
         ArchivedMessage,
@@ -97,8 +99,10 @@ _MODULES = {
         "WorkerNotFoundError",
     ),
     "operations.queues": ("QueueOptions",),
+    "outcome": ("Dead", "Done", "Retry"),
     "payload": ("Json",),
     "producer": ("Producer",),
+    "runner": ("Report", "context"),
     "tables": ("Archive", "Messages", "Queues", "Table", "Workers"),
     "types": (
         "ArchiveMode",

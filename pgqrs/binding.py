@@ -8,7 +8,7 @@ there.
 from __future__ import annotations
 
 import time
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -26,6 +26,7 @@ __all__ = [
     "EngineBinding",
     "Joined",
     "SessionBinding",
+    "at_once",
     "bound",
     "joined",
 ]
@@ -38,7 +39,16 @@ Joined = Session | scoped_session[Any] | Connection
 Bind = Config | str | URL | Engine | sessionmaker[Any] | Joined
 """What gives connections: also any object of pgqrs that has a binding."""
 
-_ASYNC: Final = ("AsyncEngine", "AsyncConnection", "AsyncSession", "async_sessionmaker")
+_ASYNC: Final = (
+    "AsyncEngine",
+    "AsyncConnection",
+    "AsyncSession",
+    "async_scoped_session",
+    "async_sessionmaker",
+)
+_USE_AIO: Final = "use the class of pgqrs.aio, such as AsyncProducer"
+_AT_ONCE: Final[dict[str, Any]] = {"stream_results": False, "yield_per": None}
+"""Results are read at once, whatever the host's engine or connection does with its own."""
 
 
 class Binding:
@@ -70,8 +80,8 @@ class EngineBinding(Binding):
         self.config = config
         self.owned = owned
         # The same pool, and nothing of the host's engine is changed.
-        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._transactional = engine.execution_options(isolation_level="READ COMMITTED")
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT", **_AT_ONCE)
+        self._transactional = engine.execution_options(isolation_level="READ COMMITTED", **_AT_ONCE)
 
     def run(self, call: Call[T]) -> T:
         for pause in PAUSES if call.repeats else ():
@@ -88,6 +98,16 @@ class EngineBinding(Binding):
         return create_engine(
             self.engine.url, pool=self.engine.pool.recreate(), isolation_level="AUTOCOMMIT"
         )
+
+    def run_apart(self, call: Call[T]) -> T:
+        """Run a call while the caller may hold the only connection of the host's pool."""
+        if self.owned:
+            return self.run(call)
+        engine = self.apart()
+        try:
+            return EngineBinding(engine, self.config, owned=False).run(call)
+        finally:
+            engine.dispose()
 
     def close(self) -> None:
         if self.owned:
@@ -114,7 +134,7 @@ class ConnectionBinding(Binding):
 
     def run(self, call: Call[T]) -> T:
         with translated(self.schema):
-            return call.step(self.connection)
+            return call.step(at_once(self.connection))
 
 
 class SessionBinding(Binding):
@@ -132,7 +152,33 @@ class SessionBinding(Binding):
             session.flush()
         with translated(self.schema):
             # Hosts that bind models to several engines bind ours too.
-            return call.step(session.connection(bind_arguments={"mapper": models.Message}))
+            connection = session.connection(bind_arguments={"mapper": models.Message})
+            return call.step(at_once(connection))
+
+
+class _AtOnce:
+    """A Connection of the caller's that streams results, for statements that cannot be streamed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        return self._connection.execute(statement, parameters, execution_options=_AT_ONCE)
+
+    def scalar(self, statement: Any, parameters: Any = None) -> Any:
+        return self.execute(statement, parameters).scalar()
+
+
+def at_once(connection: Connection) -> Connection:
+    """Give a connection of the caller's in a form that does not stream, whatever its options."""
+    # Only the caller may set options on it: they would stay.
+    options = connection.get_execution_options()
+    if options.get("stream_results") or options.get("yield_per"):
+        return cast("Connection", _AtOnce(connection))
+    return connection
 
 
 def bound(bind: Any, config: Config | None = None) -> Binding:
@@ -151,9 +197,14 @@ def bound(bind: Any, config: Config | None = None) -> Binding:
         return EngineBinding(engines.acquire(bind), bind, owned=True)
     if isinstance(bind, sessionmaker):
         session = bind()
-        bind = session.get_bind(mapper=models.Message)
-        session.close()
+        if isinstance(session, Session):
+            bind = session.get_bind(mapper=models.Message)
+            session.close()
+        else:  # made for asyncio, by class_=AsyncSession
+            bind = session
     if isinstance(bind, Engine):
+        if bind.dialect.is_async:
+            raise TypeError(f"{bind!r} is for asyncio: {_USE_AIO}")
         return EngineBinding(bind, config or Config(), owned=False)
     return joined(bind, config or Config())
 
@@ -166,7 +217,7 @@ def joined(bind: Any, config: Config) -> Binding:
         return SessionBinding(bind, config)
     kind = type(bind).__name__
     if any(base.__name__ in _ASYNC for base in type(bind).__mro__):
-        raise TypeError(f"{kind} is for asyncio: use the class of pgqrs.aio, such as AsyncProducer")
+        raise TypeError(f"{kind} is for asyncio: {_USE_AIO}")
     raise TypeError(
         f"cannot get a connection from {kind}: pass a Config, DSN, URL, Engine, sessionmaker,"
         " Session or Connection"

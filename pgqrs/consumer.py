@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, overload
 
 from pgqrs.binding import EngineBinding
 from pgqrs.consumer_steps import ConsumerSteps, Held
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
+from pgqrs.polling import Poller
 from pgqrs.runner import Loop, Report
 from pgqrs.running import handling, loop_of, stopping_on_signals
-from pgqrs.types import ArchivedMessage, Duration, QueueMessage
+from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 from pgqrs.worker import BoundWorker
 
 __all__ = ["Consumer"]
@@ -31,6 +32,7 @@ class Consumer(BoundWorker[ConsumerSteps]):
 
     _steps_type = ConsumerSteps
     _loop: Loop | None = None
+    _poller: Poller | None = None
 
     def dequeue(self, vt: Duration | None = None) -> QueueMessage | None:
         """Lease the next due message for `vt` (the queue's visibility timeout), or give None.
@@ -45,10 +47,26 @@ class Consumer(BoundWorker[ConsumerSteps]):
     def dequeue_batch(self, size: int, vt: Duration | None = None) -> list[QueueMessage]:
         """Lease up to `size` due messages, `max_batch_size` at most; otherwise as `dequeue`."""
         messages = self._run(self._steps.leasing(size, vt))
-        if messages and isinstance(self._own, EngineBinding):
-            heart = self._heartbeat(self._own)
-            heart.keep(self._steps.ledger, self._steps.registration)
+        self._keep_alive(messages)
         return messages
+
+    def poll(
+        self, timeout: Duration | None = None, vt: Duration | None = None
+    ) -> QueueMessage | None:
+        """Lease the next message, waiting for one up to `timeout` (None: until `stop`).
+
+        Woken by a notification, by a message that comes due, or at the poll interval; a lost
+        connection is made again meanwhile. Otherwise as `dequeue`. For one thread at a time.
+        """
+        seconds = None if timeout is None else span(timeout).total_seconds()
+        messages = self._waiting().poll(self._steps.waiting(vt), seconds)
+        self._keep_alive(messages)
+        return messages[0] if messages else None
+
+    def __iter__(self) -> Iterator[QueueMessage]:
+        """Give messages as they come, until `stop`; each is to be acknowledged by the caller."""
+        while (message := self.poll()) is not None:
+            yield message
 
     def archive(
         self, message: Held, status: str = "completed", output: Any = None
@@ -113,18 +131,18 @@ class Consumer(BoundWorker[ConsumerSteps]):
         once. A lost connection is made again. Needs an engine. Raises ValueError for bad options,
         and DatabaseError for what another connection cannot mend.
         """
-        own = self._own
-        if not isinstance(own, EngineBinding) or own is not self.binding:
-            raise TypeError("run() needs a consumer that is bound to an engine or configuration")
+        own = self._engine_of_mine()
         work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
         self._loop = loop_of([(self._steps, work)], own.apart, own.config)
         with stopping_on_signals(self._loop):
             return self._loop.run()
 
     def stop(self) -> None:
-        """End a `run` from another thread or a handler; called again, end it at once."""
+        """End a `run`, `poll` or iteration from elsewhere; called again, end a run at once."""
         if self._loop is not None:
             self._loop.stop()
+        if self._poller is not None:
+            self._poller.stop()
 
     @overload
     def release(self, messages: Held, delay: Duration = 0) -> None: ...
@@ -159,10 +177,29 @@ class Consumer(BoundWorker[ConsumerSteps]):
         else:
             self._let_go()
 
+    def _waiting(self) -> Poller:
+        self._check_open()
+        if self._poller is None:
+            own = self._engine_of_mine()
+            self._poller = Poller(self.queue, own.apart, own.config)
+        return self._poller
+
+    def _engine_of_mine(self) -> EngineBinding:
+        if not isinstance(self.binding, EngineBinding):
+            raise TypeError("this needs a consumer that is bound to an engine or configuration")
+        return self.binding
+
+    def _keep_alive(self, messages: list[QueueMessage]) -> None:
+        if messages and isinstance(self._own, EngineBinding):
+            heart = self._heartbeat(self._own)
+            heart.keep(self._steps.ledger, self._steps.registration)
+
     def _heartbeat(self, own: EngineBinding) -> Heartbeat:
         return heartbeat_for(own.engine, own.apart, own.config.heartbeat_interval_seconds)
 
     def _let_go(self) -> None:
         if isinstance(self._own, EngineBinding) and self._own is self.binding:
             self._heartbeat(self._own).drop(self._steps.ledger)
+        if self._poller is not None:
+            self._poller.close()
         super().close()

@@ -132,15 +132,22 @@ class ConsumerSteps(WorkerSteps):
     def _fenced(self, step: Callable[[Connection], T]) -> Call[T]:
         return Call(step, changes=True, repeats=True)
 
+    def waiting(self, vt: Duration | None) -> Call[Lease]:
+        """Lease one message, and learn when the next may come. Raises ValueError."""
+        return call(self._lease_noted, self._terms(1, vt))
+
     def lease_for_run(self, connection: Connection, size: int) -> Lease:
         """Lease for a running worker, which keeps its own books. Raises QueueNotFoundError."""
         return self._lease_or_register(connection, self._terms(size, None))
 
     def _lease(self, connection: Connection, terms: Terms) -> list[QueueMessage]:
+        return self._lease_noted(connection, terms).messages
+
+    def _lease_noted(self, connection: Connection, terms: Terms) -> Lease:
         lease = self._lease_or_register(connection, terms)
         self.ledger.add(lease.messages)
         self.beat_if_due(connection)
-        return lease.messages
+        return lease
 
     def _lease_or_register(self, connection: Connection, terms: Terms) -> Lease:
         lease = self._lease_once(connection, terms)

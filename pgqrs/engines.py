@@ -44,7 +44,9 @@ def release(config: Config) -> None:
 
 def single(config: Config) -> Engine:
     """Give a new engine with one connection, which the caller disposes."""
-    return create_engine(config.url, **options_of(config) | {"pool_size": 1, "max_overflow": 0})
+    engine = create_engine(config.url, **options_of(config) | {"pool_size": 1, "max_overflow": 0})
+    watch_for_closed(engine)
+    return engine
 
 
 def options_of(config: Config) -> dict[str, Any]:
@@ -74,7 +76,8 @@ def watch_for_closed(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
-        if _readable(record.driver_connection.pgconn.socket):
+        connection = record.driver_connection
+        if connection.closed or _readable(connection.fileno()):
             raise exc.DisconnectionError
 
 

@@ -7,6 +7,7 @@ loop nor an exhausted pool silences a worker that is alive.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Callable, MutableMapping
@@ -28,56 +29,82 @@ _log: Final = logging.getLogger(__name__)
 class Heartbeat:
     """Beats for those of its workers whose ledgers hold unexpired leases."""
 
-    def __init__(self, connect: Callable[[], Engine], interval: float) -> None:
-        self._connect = connect
-        self._interval = interval
+    def __init__(self) -> None:
+        self._connect: Callable[[], Callable[[], Engine] | None]
+        self._interval = math.inf
         self._kept: MutableMapping[Ledger, Registration] = weakref.WeakKeyDictionary()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
+        self._lock = threading.Lock()
         self._failing = False
         forget_in_child(self)
 
+    def reach(self, connect: Callable[[], Engine], interval: float) -> None:
+        """Say how to connect, and how often to beat: as often as any of its workers wants."""
+        # The method's object holds the engine that this is kept for as long as it lives.
+        self._connect = weakref.WeakMethod(connect)
+        if interval < self._interval:
+            self._interval = interval
+            self._wake.set()
+
     def keep(self, ledger: Ledger, registration: Registration) -> None:
         """Beat for this worker from now on, while its ledger holds a lease."""
-        self._kept[ledger] = registration
-        if self._thread is None or not self._thread.is_alive():
-            self._wake = threading.Event()
-            self._thread = threading.Thread(
-                target=self._beat_until_unused, name="pgqrs-heartbeat", daemon=True
-            )
-            self._thread.start()
+        with self._lock:
+            self._kept[ledger] = registration
+            connect = self._connect()
+            if connect is not None and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(
+                    target=self._beat_until_unused,
+                    args=(connect,),
+                    name="pgqrs-heartbeat",
+                    daemon=True,
+                )
+                self._thread.start()
 
     def drop(self, ledger: Ledger) -> None:
         """Beat no more for this ledger's worker; the thread ends with the last one."""
-        self._kept.pop(ledger, None)
-        if not self._kept:
-            self._wake.set()
+        with self._lock:
+            self._kept.pop(ledger, None)
+            if not self._kept:
+                self._wake.set()
 
     def after_fork_in_child(self) -> None:
         """Threads stay with the parent, and so do its leases."""
         self._thread = None
         self._kept = weakref.WeakKeyDictionary()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
 
-    def _beat_until_unused(self) -> None:
-        engine = self._connect()
-        wake = self._wake
+    def _beat_until_unused(self, connect: Callable[[], Engine]) -> None:
+        engine = connect()
         try:
-            while not wake.wait(self._interval) and len(self._kept):
-                self._beat(engine)
+            while not self._is_unused():
+                if not self._wake.wait(self._interval):
+                    self._beat(engine)
+                self._wake.clear()
         finally:
             engine.dispose()
 
+    def _is_unused(self) -> bool:
+        with self._lock:
+            if not len(self._kept):
+                self._thread = None  # so that whoever comes next starts another
+            return self._thread is None
+
     def _beat(self, engine: Engine) -> None:
-        holding: dict[str, set[int]] = {}
-        for ledger, registration in list(self._kept.items()):
+        holding: dict[str, dict[int, Registration]] = {}
+        with self._lock:
+            kept = list(self._kept.items())
+        for ledger, registration in kept:
             if registration.worker_id is not None and ledger.holds_any():
-                schema = registration.config.schema_
-                holding.setdefault(schema, set()).add(registration.worker_id)
-                registration.beaten()
+                held = holding.setdefault(registration.config.schema_, {})
+                held[registration.worker_id] = registration
         try:
-            for schema, worker_ids in holding.items():
+            for schema, held in holding.items():
                 with engine.connect() as connection:
-                    workers.beat(connection, schema, worker_ids)
+                    workers.beat(connection, schema, held.keys())
+                for registration in held.values():
+                    registration.beaten()
         except SQLAlchemyError as error:
             if not self._failing:
                 _log.warning("heartbeats fail and will be tried again: %s", error)
@@ -92,5 +119,9 @@ _hearts: Final[MutableMapping[Any, Heartbeat]] = weakref.WeakKeyDictionary()
 
 
 def heartbeat_for(engine: Any, connect: Callable[[], Engine], interval: float) -> Heartbeat:
-    """Give the heartbeat of an engine; `connect` makes the engine that it will use."""
-    return _hearts.setdefault(engine, Heartbeat(connect, interval))
+    """Give the heartbeat of an engine; `connect`, a method, makes the engine that it will use."""
+    heart = _hearts.get(engine)
+    if heart is None:
+        heart = _hearts.setdefault(engine, Heartbeat())
+    heart.reach(connect, interval)
+    return heart

@@ -19,13 +19,15 @@ __all__ = ["MAX_DEPTH", "Json", "decode", "encode"]
 MAX_DEPTH: Final = 200
 """How deep lists and objects may nest: far below where any JSON parser of a consumer gives up."""
 
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 # A string, or a number written with an exponent (the group); strings are matched to be skipped.
-_EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?[eE][+-]?\d+)')
+# Digits are looked at once each, from where their number begins.
+_EXPONENT = re.compile(_STRING.pattern + r"|(?<![\d.-])(-?\d++(?:\.\d++)?+[eE][+-]?\d++)")
 _MAYBE_EXPONENT = re.compile(r"\d[eE][+-]?\d")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _LARGE: Final = 1e16  # from here on Python writes a float with an exponent
+_LONGEST_NUMBER: Final = 16_000  # PostgreSQL keeps 16,383 digits after the point
 
 
 class Json:
@@ -51,7 +53,7 @@ def encode(payload: Any, limit: int | None = None) -> str:
     if isinstance(payload, str | bytes):
         text = _checked_text(payload)
     elif isinstance(payload, BaseModel):
-        text = _dumped(payload.model_dump(mode="json"))
+        text = _dumped(_dumped_model(payload))
     else:
         text = _dumped(payload.value if isinstance(payload, Json) else payload)
     if "\\u0000" in text and _ESCAPED_NUL.search(text):
@@ -85,11 +87,32 @@ def _dumped(value: Any) -> str:
     return text
 
 
+def _dumped_model(model: BaseModel) -> Any:
+    try:
+        value = model.model_dump(mode="json")
+        lost = _loses_a_number(model.model_dump(), value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadError(f"payload is a {type(model).__name__} that has no JSON form") from error
+    if lost:
+        raise PayloadError("payload contains NaN or an infinity, which pydantic makes null")
+    return value
+
+
+def _loses_a_number(value: Any, dumped: Any) -> bool:
+    if dumped is None:
+        return isinstance(value, float)
+    if isinstance(value, dict) and isinstance(dumped, dict):
+        value, dumped = value.values(), dumped.values()
+    elif not isinstance(dumped, list) or not isinstance(value, list | tuple | set | frozenset):
+        return False
+    return any(map(_loses_a_number, value, dumped))
+
+
 def _checked_text(payload: str | bytes) -> str:
     try:
         text = payload.decode() if isinstance(payload, bytes) else payload
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_checked_float)
         _check_depth(text)
-        value = json.loads(text, parse_constant=_refuse_constant)
         if _ESCAPED_SURROGATE.search(text):
             return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except RecursionError:
@@ -108,6 +131,13 @@ def _refuse_constant(name: str) -> None:
     raise PayloadError(f"payload contains {name}, which is not JSON")
 
 
+def _checked_float(token: str) -> float:
+    number = float(token)
+    if number in (float("inf"), float("-inf")) or len(token) > _LONGEST_NUMBER:
+        raise PayloadError("payload contains a number that is larger or longer than a float")
+    return number
+
+
 def _plain_number(match: re.Match[str]) -> str:
     # jsonb writes 1e23 as the integer 10**23, which no longer equals the float: send all its
     # digits and a fraction, so that it is read back as the same float.
@@ -115,8 +145,6 @@ def _plain_number(match: re.Match[str]) -> str:
     if token is None:
         return match[0]
     number = float(token)
-    if number in (float("inf"), float("-inf")):
-        raise PayloadError(f"payload contains the number {token}, which no float can hold")
     return f"{number:.1f}" if abs(number) >= _LARGE else repr(number) if number == 0 else token
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
+from pgqrs.bell import Ringer
+from pgqrs.call import Call
 from pgqrs.producer_steps import ProducerSteps
 from pgqrs.types import Duration, QueueMessage
 from pgqrs.worker import BoundWorker
 
 __all__ = ["Producer"]
+
+T = TypeVar("T")
 
 
 class Producer(BoundWorker[ProducerSteps]):
@@ -22,6 +26,7 @@ class Producer(BoundWorker[ProducerSteps]):
     """
 
     _steps_type = ProducerSteps
+    _ringer: Ringer | None = None
 
     def enqueue(
         self,
@@ -38,7 +43,7 @@ class Producer(BoundWorker[ProducerSteps]):
         `max_attempts` overrides the queue's. Raises PayloadError, ValueError, QueueNotFoundError,
         UnavailableError, and OutcomeUnknownError where the reply to the commit was lost.
         """
-        return self._run(self._steps.enqueuing(payload, priority, delay, max_attempts))
+        return self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
 
     def enqueue_delayed(
         self,
@@ -49,7 +54,7 @@ class Producer(BoundWorker[ProducerSteps]):
         max_attempts: int | None = None,
     ) -> QueueMessage:
         """Add one message that is due after `delay`; otherwise as `enqueue`."""
-        return self._run(self._steps.enqueuing(payload, priority, delay, max_attempts))
+        return self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
 
     def batch_enqueue(
         self,
@@ -64,7 +69,7 @@ class Producer(BoundWorker[ProducerSteps]):
         All payloads are checked first. A batch above `enqueue_chunk_rows` rows or
         `enqueue_chunk_bytes` bytes is several statements in one transaction.
         """
-        return self._run(self._steps.enqueuing_many(payloads, priority, delay, max_attempts))
+        return self._send(self._steps.enqueuing_many(payloads, priority, delay, max_attempts))
 
     def extend_visibility(self, message: QueueMessage | int, by: Duration) -> QueueMessage:
         """Postpone a waiting message that this producer added, or extend its present lease.
@@ -73,3 +78,18 @@ class Producer(BoundWorker[ProducerSteps]):
         is now. Raises LeaseLostError where it is finished or another worker produced it.
         """
         return self._run(self._steps.extending(message, by))
+
+    def close(self) -> None:
+        """Send the notification that is owed, and stop the worker if nobody else shares it."""
+        if self._ringer is not None and not self._closed:
+            self._ringer.flush()
+        super().close()
+
+    def _send(self, call_: Call[T]) -> T:
+        result = self._run(call_)
+        if self._steps.bell.owes():
+            if self._ringer is None:
+                binding, ringing = self.binding, self._steps.ringing()
+                self._ringer = Ringer(self._steps.bell, lambda: binding.run(ringing))
+            self._ringer.soon()
+        return result

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
+from pgqrs.bell import Bell
 from pgqrs.call import Call, call
 from pgqrs.errors import PayloadError
 from pgqrs.operations import enqueue as operations
 from pgqrs.operations.enqueue import Envelope
 from pgqrs.payload import encode
+from pgqrs.registration import Registration
+from pgqrs.statements.wake import channel_of
 from pgqrs.types import Duration, QueueMessage, WorkerRole, span
 from pgqrs.worker import WorkerSteps
 
@@ -23,6 +27,11 @@ class ProducerSteps(WorkerSteps):
     """Each public method checks its arguments and gives the call that does it."""
 
     role = WorkerRole.PRODUCER
+
+    def __init__(self, registration: Registration, *, joined: bool = False) -> None:
+        super().__init__(registration, joined=joined)
+        self.bell = Bell()
+        self._channel = channel_of(self.schema, self.queue)
 
     def enqueuing(
         self, payload: Any, priority: int, delay: Duration, max_attempts: int | None
@@ -47,6 +56,17 @@ class ProducerSteps(WorkerSteps):
         message_id = message if isinstance(message, int) else message.id
         return call(self._extend, message_id, span(by))
 
+    def ringing(self) -> Call[None]:
+        """Send a notification by itself."""
+        return call(operations.notify, self._channel)
+
+    def _with_bell(self, envelope: Envelope) -> Envelope:
+        """Say whether the INSERT notifies. In the caller's transaction it does, at its commit."""
+        if envelope.delay or not self.config.enable_listen_notify:
+            return envelope
+        rings = self.joined or self.bell.rings_along()
+        return replace(envelope, rings=rings, channel=self._channel)
+
     def _envelope(self, priority: int, delay: Duration, max_attempts: int | None) -> Envelope:
         if not -32768 <= priority <= 32767:
             raise ValueError(f"a priority is between -32768 and 32767, not {priority}")
@@ -65,7 +85,8 @@ class ProducerSteps(WorkerSteps):
 
     def _enqueue(self, connection: Connection, envelope: Envelope, text: str) -> QueueMessage:
         worker_id = self._worker_id(connection)
-        message = operations.enqueue(connection, self.schema, envelope, text, worker_id)
+        sealed = self._with_bell(envelope)
+        message = operations.enqueue(connection, self.schema, sealed, text, worker_id)
         self.beat_if_due(connection)
         return message
 
@@ -73,9 +94,10 @@ class ProducerSteps(WorkerSteps):
         self, connection: Connection, envelope: Envelope, chunks: list[list[str]]
     ) -> list[QueueMessage]:
         worker_id = self._worker_id(connection)
+        sealed = self._with_bell(envelope)
         messages: list[QueueMessage] = []
         for texts in chunks:
-            messages += operations.enqueue_many(connection, self.schema, envelope, texts, worker_id)
+            messages += operations.enqueue_many(connection, self.schema, sealed, texts, worker_id)
         self.beat_if_due(connection)
         return messages
 

@@ -32,7 +32,7 @@ class Handling:
     room: Room
 
 
-def handling(  # noqa: PLR0917 - the options of `run`, in its order
+def handling(
     handler: Callable[[Any], Any],
     config: Config,
     concurrency: int,

@@ -91,14 +91,14 @@ class Table(Generic[M]):
 
         Raises TypeError where the table has no parent.
         """
-        return self._scalar(rows.count(self._table, self._of(parent_id)), {})
+        return self._scalar(rows.count_of(self._table, self._of(), parent_id), {})
 
     def filter_by_fk(self, parent_id: int, limit: int = 100, offset: int = 0) -> builtins.list[M]:
         """Give up to `limit` rows of one queue by id, from an index that begins with the queue.
 
         Raises TypeError where the table has no parent.
         """
-        statement = rows.page(self._table, self._columns, self._of(parent_id))
+        statement = rows.page_of(self._table, self._columns, self._of(), parent_id)
         return self._many(statement, limit, offset)
 
     def close(self) -> None:
@@ -111,11 +111,10 @@ class Table(Generic[M]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _of(self, parent_id: int) -> ColumnElement[bool]:
+    def _of(self) -> ColumnElement[int]:
         if self._parent is None:
             raise TypeError(f"{type(self).__name__} has no parent to filter or count by")
-        parent: ColumnElement[bool] = self._table.c[self._parent] == parent_id
-        return parent
+        return self._table.c[self._parent]
 
     def _one(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Any:
         return self.binding.run(call(_first, statement, parameters))
@@ -186,23 +185,22 @@ class Messages(Table[QueueMessage]):
         Ready ones in the order of leasing, the others by vt: from the heads of three indexes, and
         no further than needed.
         """
-        statement = rows.message_page(self._table, self._columns, self._of(parent_id))
+        statement = rows.message_page(self._table, self._columns, self._of() == parent_id)
         return self._many(statement, limit, offset)
 
     def count_by_fk(self, parent_id: int) -> int:
         """Count the messages of one queue exactly, through the indexes of the three states."""
-        return self._scalar(rows.message_count(self._table, self._of(parent_id)), {})
+        return self._scalar(rows.message_count(self._table, self._of() == parent_id), {})
 
     def filter_by_worker(
         self, worker_id: int, limit: int = 100, offset: int = 0
     ) -> builtins.list[QueueMessage]:
         """Give up to `limit` messages that a consumer holds; reads the index of all leases."""
-        held = rows.held_by(self._table, worker_id)
-        return self._many(rows.page(self._table, self._columns, *held), limit, offset)
+        return self._many(rows.held_page(self._table, self._columns, worker_id), limit, offset)
 
     def count_by_worker(self, worker_id: int) -> int:
         """Count the messages that a consumer holds; reads the index of all leases."""
-        return self._scalar(rows.count(self._table, *rows.held_by(self._table, worker_id)), {})
+        return self._scalar(rows.held_count(self._table, worker_id), {})
 
 
 class Archive(Table[ArchivedMessage]):

@@ -67,8 +67,9 @@ def _for_driver_error(error: exc.DBAPIError, schema: str, *, changes: bool) -> P
 def _for_trouble(
     error: exc.DBAPIError, reason: str, code: str | None, *, lost: bool, changes: bool
 ) -> PgqrsError:
-    connecting = error.statement is None
-    if connecting and any(word in reason for word in _LOGIN):
+    # A commit has no statement either, but it breaks a connection that was there.
+    connecting = error.statement is None and code is None and not error.connection_invalidated
+    if connecting and any(word in reason.rpartition(": ")[2] for word in _LOGIN):
         return DatabaseError(f"the server refused the login: {reason}", code)
     if lost and not isinstance(error, exc.OperationalError | exc.InterfaceError):
         return DatabaseError(reason, code)

@@ -30,6 +30,7 @@ __all__ = [
     "WorkerHandle",
     "WorkerSteps",
     "WorkerUnseenError",
+    "WorkerUnseenError",
     "address_of",
 ]
 

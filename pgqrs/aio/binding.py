@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from pgqrs import engines as sync_engines
 from pgqrs import models
 from pgqrs.aio import engines
+from pgqrs.binding import EngineBinding, at_once
 from pgqrs.call import PAUSES, Call
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
@@ -99,6 +100,17 @@ class AsyncEngineBinding(AsyncBinding):
         url = self.source.url.set(drivername="postgresql+psycopg")
         return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
 
+    async def run_apart(self, call: Call[T]) -> T:
+        """Run a call while the caller may hold the only connection of the host's pool."""
+        if isinstance(self.source, engines.Engines):
+            return await self.run(call)
+        engine = self.apart()
+        try:
+            sync = EngineBinding(engine, self.config, owned=False)
+            return await asyncio.to_thread(sync.run, call)
+        finally:
+            engine.dispose()
+
     async def close(self) -> None:
         if isinstance(self.source, engines.Engines) and not self._closed:
             self._closed = True
@@ -126,7 +138,7 @@ class AsyncConnectionBinding(AsyncBinding):
 
     async def run(self, call: Call[T]) -> T:
         with translated(self.schema):
-            return await self.connection.run_sync(call.step)
+            return await self.connection.run_sync(lambda one: call.step(at_once(one)))
 
 
 class AsyncSessionBinding(AsyncBinding):
@@ -145,7 +157,7 @@ class AsyncSessionBinding(AsyncBinding):
             await session.flush()
         with translated(self.schema):
             connection = await session.connection(bind_arguments={"mapper": models.Message})
-            return await connection.run_sync(call.step)
+            return await connection.run_sync(lambda one: call.step(at_once(one)))
 
 
 def bound(bind: Any, config: Config | None = None) -> AsyncBinding:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, overload
 
 from pgqrs.aio.binding import AsyncEngineBinding
 from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.consumer_steps import ConsumerSteps, Held
+from pgqrs.errors import PgqrsError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
-from pgqrs.types import ArchivedMessage, Duration, QueueMessage
+from pgqrs.polling import Poller
+from pgqrs.runner import Loop, Report
+from pgqrs.running import handling, loop_of, stopping_on_signals
+from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 
 __all__ = ["AsyncConsumer"]
 
@@ -28,6 +34,8 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
     """
 
     _steps_type = ConsumerSteps
+    _loop: Loop | None = None
+    _poller: Poller | None = None
 
     async def dequeue(self, vt: Duration | None = None) -> QueueMessage | None:
         """Lease the next due message for `vt` (the queue's visibility timeout), or give None.
@@ -40,10 +48,35 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
     async def dequeue_batch(self, size: int, vt: Duration | None = None) -> list[QueueMessage]:
         """Lease up to `size` due messages, `max_batch_size` at most; otherwise as `dequeue`."""
         messages = await self._run(self._steps.leasing(size, vt))
-        if messages and isinstance(self._own, AsyncEngineBinding):
-            heart = self._heartbeat(self._own)
-            heart.keep(self._steps.ledger, self._steps.registration)
+        self._keep_alive(messages)
         return messages
+
+    async def poll(
+        self,
+        timeout: Duration | None = None,
+        vt: Duration | None = None,
+    ) -> QueueMessage | None:
+        """Lease the next message, waiting for one up to `timeout` (None: until `stop`).
+
+        Contract and errors are those of `pgqrs.Consumer.poll`.
+        """
+        seconds = None if timeout is None else span(timeout).total_seconds()
+        poller, lease = self._waiting(), self._steps.waiting(vt)
+        waiting = asyncio.ensure_future(asyncio.to_thread(poller.poll, lease, seconds))
+        try:
+            messages = await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            poller.stop()
+            with suppress(PgqrsError):
+                self._steps.ledger.add(await waiting)
+            raise
+        self._keep_alive(messages)
+        return messages[0] if messages else None
+
+    async def __aiter__(self) -> AsyncIterator[QueueMessage]:
+        """Give messages as they come, until `stop`; each is to be acknowledged by the caller."""
+        while (message := await self.poll()) is not None:
+            yield message
 
     async def archive(
         self, message: Held, status: str = "completed", output: Any = None
@@ -80,6 +113,42 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         """
         return await self._run(self._steps.failing(message, error, delay))
 
+    async def run(
+        self,
+        handler: Callable[[Any], Any],
+        *,
+        concurrency: int = 1,
+        prefetch: int | None = None,
+        batch: bool = False,
+        batch_size: int | None = None,
+        timeout: Duration | None = None,
+    ) -> Report:
+        """Work the queue until told to stop: lease, call `handler`, settle, over and over.
+
+        Coroutine functions run on this event loop, plain ones in threads; the server is talked to
+        from a thread, so a blocked loop loses no lease. Cancelling stops it in good order.
+        Contract and errors are otherwise those of `pgqrs.Consumer.run`.
+        """
+        own = self._engine_of_mine()
+        work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
+        here = asyncio.get_running_loop()
+        self._loop = loop_of([(self._steps, work)], own.apart, own.config, here)
+        running = asyncio.ensure_future(asyncio.to_thread(self._loop.run))
+        with stopping_on_signals(self._loop):
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                self._loop.stop()
+                await running
+                raise
+
+    async def stop(self) -> None:
+        """End a `run`, `poll` or iteration from elsewhere; called again, end a run at once."""
+        if self._loop is not None:
+            self._loop.stop()
+        if self._poller is not None:
+            self._poller.stop()
+
     @overload
     async def release(self, messages: Held, delay: Duration = 0) -> None: ...
     @overload
@@ -115,10 +184,29 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         else:
             await self._let_go()
 
+    def _waiting(self) -> Poller:
+        self._check_open()
+        if self._poller is None:
+            own = self._engine_of_mine()
+            self._poller = Poller(self.queue, own.apart, own.config)
+        return self._poller
+
+    def _engine_of_mine(self) -> AsyncEngineBinding:
+        if not isinstance(self.binding, AsyncEngineBinding):
+            raise TypeError("this needs a consumer that is bound to an engine or configuration")
+        return self.binding
+
+    def _keep_alive(self, messages: list[QueueMessage]) -> None:
+        if messages and isinstance(self._own, AsyncEngineBinding):
+            heart = self._heartbeat(self._own)
+            heart.keep(self._steps.ledger, self._steps.registration)
+
     def _heartbeat(self, own: AsyncEngineBinding) -> Heartbeat:
         return heartbeat_for(own.place, own.apart, own.config.heartbeat_interval_seconds)
 
     async def _let_go(self) -> None:
         if isinstance(self._own, AsyncEngineBinding) and self._own is self.binding:
             self._heartbeat(self._own).drop(self._steps.ledger)
+        if self._poller is not None:
+            await asyncio.to_thread(self._poller.close)
         await super().close()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from pgqrs.aio.worker import AsyncBoundWorker
+from pgqrs.call import Call
+from pgqrs.errors import PgqrsError
 from pgqrs.producer_steps import ProducerSteps
 from pgqrs.types import Duration, QueueMessage
 
 __all__ = ["AsyncProducer"]
+
+T = TypeVar("T")
 
 
 class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
@@ -22,6 +28,7 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
     """
 
     _steps_type = ProducerSteps
+    _ringing: asyncio.Task[None] | None = None
 
     async def enqueue(
         self,
@@ -35,7 +42,7 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
 
         Contract and errors are those of `pgqrs.Producer.enqueue`.
         """
-        return await self._run(self._steps.enqueuing(payload, priority, delay, max_attempts))
+        return await self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
 
     async def enqueue_delayed(
         self,
@@ -46,7 +53,7 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         max_attempts: int | None = None,
     ) -> QueueMessage:
         """Add one message that is due after `delay`; otherwise as `enqueue`."""
-        return await self._run(self._steps.enqueuing(payload, priority, delay, max_attempts))
+        return await self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
 
     async def batch_enqueue(
         self,
@@ -60,7 +67,7 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
 
         Contract and errors are those of `pgqrs.Producer.batch_enqueue`.
         """
-        return await self._run(self._steps.enqueuing_many(payloads, priority, delay, max_attempts))
+        return await self._send(self._steps.enqueuing_many(payloads, priority, delay, max_attempts))
 
     async def extend_visibility(self, message: QueueMessage | int, by: Duration) -> QueueMessage:
         """Postpone a waiting message that this producer added, or extend its present lease.
@@ -68,3 +75,26 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         Contract and errors are those of `pgqrs.Producer.extend_visibility`.
         """
         return await self._run(self._steps.extending(message, by))
+
+    async def close(self) -> None:
+        """Send the notification that is owed, and stop the worker if nobody else shares it."""
+        if not self._closed:
+            with suppress(PgqrsError):  # it is only a hint, and polling finds the message
+                await self._ring()
+        await super().close()
+
+    async def _send(self, call_: Call[T]) -> T:
+        result = await self._run(call_)
+        if self._steps.bell.owes() and (self._ringing is None or self._ringing.done()):
+            self._ringing = asyncio.create_task(self._ring_soon())
+        return result
+
+    async def _ring_soon(self) -> None:
+        await asyncio.sleep(self._steps.bell.due_in())
+        with suppress(PgqrsError):
+            await self._ring()
+
+    async def _ring(self) -> None:
+        if self._steps.bell.owes():
+            self._steps.bell.paid()
+            await self.binding.run(self._steps.ringing())

@@ -14,7 +14,7 @@ from pgqrs.errors import InvalidStateError
 from pgqrs.lifecycle import Lifecycle
 from pgqrs.registration import registration_for
 from pgqrs.types import QueueInfo
-from pgqrs.worker import WorkerSteps, address_of
+from pgqrs.worker import WorkerSteps, WorkerUnseenError, address_of
 
 __all__ = ["AsyncBoundWorker", "AsyncWorkerHandle"]
 
@@ -42,7 +42,7 @@ class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
         joins = self.binding.is_joined
         self._steps = self._steps_type(registration, joined=joins)
         self._life = self._steps.life()
-        self._own = None if joins else self.binding
+        self._own = self.binding if isinstance(self.binding, AsyncEngineBinding) else None
         self._closed = False
         self._leave = weakref.finalize(self, registration.leave)
         self._leave.atexit = False
@@ -54,9 +54,11 @@ class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
         What it does is committed or rolled back with your own changes. It never commits, rolls
         back, closes or begins anything of yours; a session with autoflush is flushed first.
         """
+        self._check_open()
         twin = object.__new__(type(self))
         twin.binding = joined(transaction, self.binding.config)
         twin._steps = self._steps.joining()
+        twin._steps.apart = self._own is not None
         twin._life = self._life
         twin._own = self._own
         twin._closed = False
@@ -100,14 +102,28 @@ class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
         await self.close()
 
     async def _live(self, call_: Call[T]) -> T:
+        self._check_open()
         return await (self._own or self.binding).run(call_)
 
     async def _run(self, call_: Call[T]) -> T:
+        self._check_open()
+        if not self.binding.is_joined and not call_.together:
+            return await self.binding.run(call_)
+        await self._register_apart()
+        try:
+            return await self.binding.run(call_)
+        except WorkerUnseenError:  # deleted with its queue, which may be there again
+            await self._register_apart()
+            return await self.binding.run(call_)
+
+    async def _register_apart(self) -> None:
+        # Not in the transaction to come: a rollback would take the row back.
+        if self._own is not None and not self._steps.is_registered:
+            await self._own.run_apart(call(self._steps.registration.ensure))
+
+    def _check_open(self) -> None:
         if self._closed:
             raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
-        if self.binding.is_joined and self._own is not None and not self._steps.is_registered:
-            await self._own.run(call(self._steps.register))
-        return await self.binding.run(call_)
 
 
 class AsyncWorkerHandle(AsyncLivingWorker):

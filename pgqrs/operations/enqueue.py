@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Row
 from pgqrs.errors import LeaseLostError, QueueNotFoundError
 from pgqrs.statements import acknowledge as acknowledging
 from pgqrs.statements import enqueue as sql
+from pgqrs.statements import wake
 from pgqrs.types import QueueMessage
 
-__all__ = ["Envelope", "chunks", "enqueue", "enqueue_many", "extend_produced"]
+__all__ = ["Envelope", "chunks", "enqueue", "enqueue_many", "extend_produced", "notify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Envelope:
     priority: int = 0
     delay: dt.timedelta = dt.timedelta()
     max_attempts: int | None = None
+    rings: bool = False
+    channel: str = ""
 
     def parameters(self, json: str, worker_id: int | None) -> dict[str, Any]:
         """Give the parameters of the statements."""
@@ -36,6 +39,8 @@ class Envelope:
             "delay": self.delay,
             "attempts": self.max_attempts,
             "worker": worker_id,
+            "rings": self.rings,
+            "channel": self.channel,
         }
 
 
@@ -70,6 +75,11 @@ def enqueue_many(
     ]
 
 
+def notify(connection: Connection, channel: str) -> None:
+    """Wake whoever listens on a queue's channel."""
+    connection.execute(wake.notify(), {"channel": channel, "message": ""})
+
+
 def chunks(texts: list[str], rows: int, size: int) -> Iterator[list[str]]:
     """Cut texts into runs of at most `rows` items and about `size` bytes (one item at least)."""
     start, weight = 0, 0
@@ -100,7 +110,7 @@ def extend_produced(
 
 
 def _message(row: Row[Any], envelope: Envelope, text: str, worker_id: int | None) -> QueueMessage:
-    message_id, queue_id, vt, enqueued_at = tuple(row)
+    message_id, queue_id, vt, enqueued_at, _ = tuple(row)
     return QueueMessage(
         id=message_id,
         queue_id=queue_id,

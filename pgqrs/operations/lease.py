@@ -35,6 +35,12 @@ class Lease:
     queue_paused: bool | None
     next_due: dt.timedelta | None = None
 
+    @property
+    def due_in(self) -> dt.timedelta | None:
+        """In how long another lease may find something that is not there now, if that is known."""
+        open_ = self.worker_status is WorkerStatus.READY and not self.queue_paused
+        return self.next_due if open_ else None
+
 
 def lease(
     connection: Connection, schema: str, queue_id: int, worker_id: int, terms: Terms

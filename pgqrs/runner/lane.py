@@ -73,7 +73,7 @@ class Lane:
         return wanted > 0 and (not self._backlog or 2 * wanted >= self._capacity)
 
     def settles_now(self) -> bool:
-        """Say whether it is time to settle: many, or the first has waited, or nothing else to do."""
+        """Say whether it is time to settle: many, or one that waited, or nothing else to do."""
         if not self.outbox:
             return False
         waited = time.monotonic() - self._first_result_at

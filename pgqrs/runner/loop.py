@@ -29,7 +29,6 @@ from pgqrs.runner.lane import Lane
 from pgqrs.runner.task import Settlement
 from pgqrs.statements.wake import channel_of
 from pgqrs.translation import translated
-from pgqrs.types import WorkerStatus
 
 __all__ = ["Loop", "Report"]
 
@@ -140,8 +139,7 @@ class Loop:
         wanted = lane.wanted()
         lease = lane.steps.lease_for_run(connection, wanted)
         most = min(wanted, self._config.max_batch_size)
-        open_ = lease.worker_status == WorkerStatus.READY and not lease.queue_paused
-        lane.patience.found(len(lease.messages), most, lease.next_due if open_ else None)
+        lane.patience.found(len(lease.messages), most, lease.due_in)
         lane.took(lease.messages)
 
     def _settle(self, connection: Connection, lane: Lane) -> None:
@@ -253,3 +251,4 @@ class Loop:
             lane.collect()
             self.report.still_running += lane.running_ids()
             lane.slots.close()
+        self._waker.close()

@@ -79,8 +79,8 @@ class ThreadSlots:
             thread.start()
         self._waiting.put((task, about))
 
-    def cancel(self, task: Task) -> bool:
-        """A thread cannot be stopped."""
+    def cancel(self, task: Task) -> bool:  # noqa: ARG002 - whichever it is
+        """Say that a thread cannot be stopped."""
         return False
 
     def close(self) -> None:
@@ -116,8 +116,8 @@ class LoopSlots:
         self._loop = loop or self._own or asyncio.new_event_loop()
         self._tasks: dict[Task, asyncio.Task[None]] = {}
         if self._own is not None:
-            run = self._own.run_forever
-            threading.Thread(target=run, name="pgqrs-handlers", daemon=True).start()
+            run = threading.Thread(target=self._run_own, name="pgqrs-handlers", daemon=True)
+            run.start()
 
     def start(self, task: Task, about: Context) -> None:
         """Begin a task on the loop."""
@@ -132,6 +132,11 @@ class LoopSlots:
         """End the loop, if it is our own."""
         if self._own is not None:
             self._own.call_soon_threadsafe(self._own.stop)
+
+    def _run_own(self) -> None:
+        if self._own is not None:
+            self._own.run_forever()
+            self._own.close()
 
     def _begin(self, task: Task, about: Context) -> None:
         scope = contextvars.copy_context()
@@ -151,5 +156,3 @@ class LoopSlots:
             result = error
         self._tasks.pop(task, None)
         self._finished(task, result)
-        if isinstance(result, KeyboardInterrupt | SystemExit):
-            raise result

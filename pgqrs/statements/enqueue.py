@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     Executable,
     Integer,
@@ -13,9 +14,11 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     bindparam,
+    case,
     cast,
     func,
     insert,
+    literal_column,
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -30,8 +33,9 @@ __all__ = ["enqueue_many", "enqueue_one"]
 def enqueue_one(t: Tables) -> Executable:
     """Insert one message.
 
-    Parameters: queue (its name), json (text), rank, phase (the state), delay, worker, attempts.
-    Gives (id, queue_id, vt, enqueued_at), or no row where there is no such queue.
+    Parameters: queue (its name), json (text), rank, phase (the state), delay, worker, attempts,
+    rings (whether to notify `channel`).
+    Gives (id, queue_id, vt, enqueued_at, nothing), or no row where there is no such queue.
     """
     row = _row(t, cast(bindparam("json", type_=Text), JSONB))
     return _insert(t, row, select(*row.values()).where(_is_the_queue(t)))
@@ -73,4 +77,6 @@ def _is_the_queue(t: Tables) -> ColumnElement[bool]:
 def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any) -> Executable:
     m = t.messages
     statement = insert(m).from_select(list(row), rows, include_defaults=False)
-    return statement.returning(m.c.id, m.c.queue_id, m.c.vt, m.c.enqueued_at)
+    notify = func.pg_notify(bindparam("channel", type_=Text), literal_column("''"))
+    rung = case((bindparam("rings", type_=Boolean), notify))
+    return statement.returning(m.c.id, m.c.queue_id, m.c.vt, m.c.enqueued_at, rung)

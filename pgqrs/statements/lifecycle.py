@@ -27,6 +27,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from pgqrs.models import LEASED, READY, Tables
 from pgqrs.statements.columns import WORKER, as_sent
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import in_order, unestimated
 
 __all__ = ["give_back_all", "is_healthy", "register_admin", "set_status", "shut_down"]
 
@@ -112,8 +113,9 @@ def _is_me(column: ColumnElement[int]) -> ColumnElement[bool]:
 
 def _held(t: Tables, me: CTE) -> Select[Any]:
     m = t.messages
-    return select(m.c.id).where(
+    held = select(m.c.id).where(
         m.c.queue_id == select(me.c.queue_id).scalar_subquery(),
         m.c.state == LEASED,
-        _is_me(m.c.consumer_worker_id),
+        unestimated(_is_me(m.c.consumer_worker_id)),
     )
+    return in_order(held, m.c.vt)

@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-__all__ = ["by_its_index", "counted", "unestimated"]
+__all__ = ["by_its_index", "counted", "in_order", "unestimated"]
 
 
 def unestimated(condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -40,20 +40,29 @@ def by_its_index(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
     return column.between(value, value)
 
 
+def in_order(
+    rows: Select[Any], *order: ColumnElement[Any], limit: ColumnElement[int] | None = None
+) -> Select[Any]:
+    """Read rows in the order of their index, up to `limit` (null or none: all of them).
+
+    Without an order PostgreSQL may look for them from the start of the table, past all others;
+    without a limit that it cannot know beforehand it may do so and sort.
+    """
+    most = literal_column("null::bigint", BigInteger) if limit is None else limit
+    return rows.order_by(*order).limit(select(most).scalar_subquery())
+
+
 def counted(
     order: list[Any],
     *where: ColumnElement[bool],
     limit: ColumnElement[int] | None = None,
     outer: FromClause | None = None,
 ) -> ColumnElement[int]:
-    """Count rows in the order of their index, up to `limit` (null or none: all of them).
+    """Count rows `in_order`, up to `limit`.
 
-    Without an order PostgreSQL may look for them from the start of the table, past all others.
     `outer` is the table of the enclosing statement that `where` refers to.
     """
-    most = literal_column("null::bigint", BigInteger) if limit is None else limit
-    rows: Select[Any] = select(literal_column("1")).where(*where).order_by(*order)
-    rows = rows.limit(select(most).scalar_subquery())
+    rows = in_order(select(literal_column("1")).where(*where), *order, limit=limit)
     if outer is None:
         return select(func.count()).select_from(rows.subquery()).scalar_subquery()
     found = rows.correlate(outer).subquery()

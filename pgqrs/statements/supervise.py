@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
     Executable,
@@ -18,7 +19,6 @@ from sqlalchemy import (
     any_,
     bindparam,
     delete,
-    exists,
     func,
     literal_column,
     select,
@@ -28,6 +28,7 @@ from sqlalchemy import (
 from pgqrs.models import LEASED, Tables, tables
 from pgqrs.statements.columns import WORKER, as_sent
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import counted, in_order, unestimated
 
 __all__ = ["everyone", "expire_leases", "health", "purge", "reclaim", "remove", "stats"]
 
@@ -46,10 +47,12 @@ def everyone(schema: str, *, by_queue: bool) -> Executable:
 def health(schema: str, *, by_queue: bool) -> Executable:
     """Give each worker that is not stopped with (age of heartbeat, within `age`, held)."""
     t = tables(schema)
-    w = t.workers
+    w, holders = t.workers, _holders(t)
     age = func.clock_timestamp() - w.c.heartbeat_at
+    held = func.coalesce(holders.c.held, literal_column("0"))
     rows = (
-        select(*as_sent(w, WORKER), age, age <= _age(), _held(t))
+        select(*as_sent(w, WORKER), age, age <= _age(), held)
+        .select_from(w.outerjoin(holders, holders.c.id == w.c.id))
         .where(w.c.shutdown_at.is_(None))
         .order_by(w.c.id)
     )
@@ -62,18 +65,18 @@ def stats(schema: str, *, by_queue: bool) -> Executable:
     t = tables(schema)
     q, w, m = t.queues, t.workers, t.messages
 
-    def counted(*where: ColumnElement[bool]) -> ColumnElement[int]:
+    def number(*where: ColumnElement[bool]) -> ColumnElement[int]:
         return func.count(w.c.id).filter(*where) if where else func.count(w.c.id)
 
-    held = select(func.count()).where(m.c.queue_id == q.c.id, m.c.state == LEASED)
+    held = counted([m.c.vt], m.c.queue_id == q.c.id, m.c.state == LEASED, outer=q)
     stale = and_(w.c.shutdown_at.is_(None), w.c.heartbeat_at < func.clock_timestamp() - _age())
     rows = (
         select(
             q.c.queue_name,
-            counted(),
-            *(counted(w.c.status == status) for status in ("ready", "suspended", "stopped")),
-            counted(stale),
-            held.correlate(q).scalar_subquery(),
+            number(),
+            *(number(w.c.status == status) for status in ("ready", "suspended", "stopped")),
+            number(stale),
+            held,
             func.max(w.c.heartbeat_at),
             func.min(w.c.started_at).filter(w.c.shutdown_at.is_(None)),
         )
@@ -101,13 +104,13 @@ def reclaim(schema: str, *, by_queue: bool) -> Executable:
         update(w)
         .where(w.c.id == any_(func.array(dead)))
         .values(status=_STOPPED, shutdown_at=func.clock_timestamp())
-        .returning(w.c.id, w.c.queue_id)
+        .returning(w.c.id)
         .cte("stopped")
     )
-    leases = select(m.c.id).join(
-        stopped, and_(m.c.queue_id == stopped.c.queue_id, m.c.consumer_worker_id == stopped.c.id)
-    )
-    return _end(t, leases)
+    # All leases are looked at once, and none where nobody was stopped.
+    theirs = m.c.consumer_worker_id == any_(func.array(select(stopped.c.id).scalar_subquery()))
+    some = select(func.count() > 0).select_from(stopped).scalar_subquery()
+    return _end(t, some, unestimated(theirs), order=[m.c.queue_id, m.c.vt])
 
 
 @per_schema
@@ -116,15 +119,18 @@ def expire_leases(t: Tables) -> Executable:
     m, w = t.messages, t.workers
     me = bindparam("me", type_=BigInteger)
     queue_id = select(w.c.queue_id).where(w.c.id == me).scalar_subquery()
-    return _end(t, select(m.c.id).where(m.c.queue_id == queue_id, m.c.consumer_worker_id == me))
+    mine = unestimated(m.c.consumer_worker_id == me)
+    return _end(t, m.c.queue_id == queue_id, mine, order=[m.c.vt])
 
 
 @per_schema
 def purge(t: Tables) -> Executable:
     """Delete workers that hold nothing and gave no sign of life for `age`; gives their ids."""
     w = t.workers
+    holders = _holders(t)
     last_sign = func.coalesce(w.c.shutdown_at, w.c.heartbeat_at)
-    old = select(w.c.id).where(last_sign < func.clock_timestamp() - _age(), ~_holds(t))
+    holds = w.c.id == any_(func.array(select(holders.c.id).scalar_subquery()))
+    old = select(w.c.id).where(last_sign < func.clock_timestamp() - _age(), ~holds)
     taken = old.with_for_update(skip_locked=True, of=w).scalar_subquery()
     return delete(w).where(w.c.id == any_(func.array(taken))).returning(w.c.id)
 
@@ -137,9 +143,10 @@ def remove(t: Tables) -> Executable:
     """
     w = t.workers
     is_me = w.c.id == bindparam("me", type_=BigInteger)
-    gone = delete(w).where(is_me, w.c.shutdown_at.is_not(None), ~_holds(t)).returning(w.c.id).cte()
+    held = _held(t)
+    gone = delete(w).where(is_me, w.c.shutdown_at.is_not(None), held == 0).returning(w.c.id).cte()
     rows = w.outerjoin(gone, gone.c.id == w.c.id)
-    return select(w.c.status, _held(t), gone.c.id).select_from(rows).where(is_me)
+    return select(w.c.status, held, gone.c.id).select_from(rows).where(is_me)
 
 
 def _age() -> ColumnElement[Any]:
@@ -151,22 +158,27 @@ def _of_queue(t: Tables) -> ColumnElement[bool]:
     return t.workers.c.queue_id == select(t.queues.c.id).where(named).scalar_subquery()
 
 
-def _leases(t: Tables) -> Any:
-    w, m = t.workers, t.messages
-    return (m.c.queue_id == w.c.queue_id, m.c.state == LEASED, m.c.consumer_worker_id == w.c.id)
+def _holders(t: Tables) -> CTE:
+    """Give who holds how many, in one pass over the leases."""
+    m = t.messages
+    leases = in_order(
+        select(m.c.consumer_worker_id).where(m.c.state == LEASED), m.c.queue_id, m.c.vt
+    ).subquery("leases")
+    holder = leases.c.consumer_worker_id
+    counts = select(holder.label("id"), func.count().label("held")).group_by(holder)
+    return counts.cte("holders").prefix_with("MATERIALIZED")
 
 
 def _held(t: Tables) -> ColumnElement[int]:
-    return select(func.count()).where(*_leases(t)).correlate(t.workers).scalar_subquery()
+    w, m = t.workers, t.messages
+    mine = unestimated(m.c.consumer_worker_id == w.c.id)
+    return counted([m.c.vt], m.c.queue_id == w.c.queue_id, m.c.state == LEASED, mine, outer=w)
 
 
-def _holds(t: Tables) -> ColumnElement[bool]:
-    return exists().where(*_leases(t)).correlate(t.workers)
-
-
-def _end(t: Tables, leases: Any) -> Executable:
+def _end(t: Tables, *where: ColumnElement[bool], order: list[Any]) -> Executable:
     m = t.messages
     now = func.clock_timestamp()
-    chosen = leases.where(m.c.state == LEASED, m.c.vt > now)
+    leases = select(m.c.id).where(*where, m.c.state == LEASED, unestimated(m.c.vt > now))
+    chosen = in_order(leases, *order)
     taken = chosen.with_for_update(skip_locked=True, of=m).scalar_subquery()
     return update(m).where(m.c.id == any_(func.array(taken))).values(vt=now).returning(m.c.id)

@@ -1,0 +1,112 @@
+"""Wait for messages without handlers: what `poll` and iteration do, for sync and asyncio alike.
+
+Listens and leases on one connection of its own, which is made again when it is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
+from pgqrs.call import Call
+from pgqrs.config import Config
+from pgqrs.ear import Ear, Waker
+from pgqrs.errors import UnavailableError
+from pgqrs.limit import Limit
+from pgqrs.operations.lease import Lease
+from pgqrs.patience import Patience, backoff
+from pgqrs.statements.wake import channel_of
+from pgqrs.translation import translated
+from pgqrs.types import QueueMessage
+
+__all__ = ["Poller"]
+
+_log: Final = logging.getLogger("pgqrs.poll")
+
+
+class Poller:
+    """Waits for the messages of one queue; for one thread at a time."""
+
+    def __init__(self, queue: str, connect: Callable[[], Engine], config: Config) -> None:
+        self._channel = channel_of(config.schema_, queue)
+        self._connect = connect
+        self._config = config
+        self._waker = Waker()
+        self._limit = Limit(config.query_timeout_seconds * 1.5)
+        self._engine: Engine | None = None
+        self._connection: Connection | None = None
+        self._ear: Ear | None = None
+        self._stopped = False
+
+    def poll(self, lease: Call[Lease], timeout: float | None) -> list[QueueMessage]:
+        """Lease, waiting up to `timeout` seconds (None: for ever) until there is something."""
+        until = None if timeout is None else time.monotonic() + timeout
+        patience = Patience(self._config.poll_interval_seconds)
+        pauses = backoff()
+        while not self._stopped:
+            left = None if until is None else max(until - time.monotonic(), 0.0)
+            try:
+                found = self._look(lease)
+                if found.messages:
+                    return found.messages
+                patience.found(0, 1, found.due_in)
+                if left == 0:
+                    return []
+                wait = patience.remaining()
+                self._hear(wait if left is None else min(wait, left))
+                pauses = backoff()
+            except UnavailableError as error:
+                self._hang_up()
+                if left == 0:
+                    raise
+                _log.warning("the server is away, and will be tried again: %s", error)
+                pause = next(pauses)
+                time.sleep(pause if left is None else min(pause, left))
+        self._stopped = False
+        return []
+
+    def stop(self) -> None:
+        """End the waiting that is under way, or the next, from another thread too."""
+        self._stopped = True
+        self._waker.wake()
+
+    def close(self) -> None:
+        """Free the connection. Idempotent."""
+        self.stop()
+        self._hang_up()
+        self._limit.close()
+        self._waker.close()
+
+    def _look(self, lease: Call[Lease]) -> Lease:
+        with translated(self._config.schema_):
+            connection = self._opened()
+            with self._limit.over(connection):
+                return lease.step(connection)
+
+    def _hear(self, seconds: float) -> None:
+        if self._ear is not None:
+            self._ear.wait(seconds)
+
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            self._engine = self._engine or self._connect()
+            self._connection = self._engine.connect()
+            self._ear = Ear(self._connection, self._waker)
+            if self._config.enable_listen_notify:
+                self._ear.listen([self._channel])
+        return self._connection
+
+    def _hang_up(self) -> None:
+        ear, connection, engine = self._ear, self._connection, self._engine
+        self._ear = self._connection = self._engine = None
+        if ear is not None:
+            ear.close()
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+        if engine is not None:
+            engine.dispose()
