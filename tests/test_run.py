@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from waiting import until
 
 import pgqrs
 from pgqrs import Admin, Config, Consumer, Dead, Done, Producer, QueueMessage, Retry, context
@@ -30,16 +31,6 @@ def producer(config: Config) -> Iterator[Producer]:
         yield producer
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait until a condition holds; fail when it does not in time."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if result := condition():
-            return result
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not come to pass in time")
-
-
 @contextmanager
 def working(
     config: Config, handler: Callable[[Any], Any], **options: Any
@@ -50,7 +41,7 @@ def working(
         thread = threading.Thread(target=lambda: reports.append(consumer.run(handler, **options)))
         thread.start()
         try:
-            eventually(lambda: consumer._loop)
+            until(lambda: consumer._loop)
             yield consumer, reports
         finally:
             consumer.stop()
@@ -82,7 +73,7 @@ def test_outcomes(admin: Admin, dsn: str, producer: Producer) -> None:
     names = [*answers, "raises"]
     producer.batch_enqueue([pgqrs.Json(name) for name in names], max_attempts=2)
     with working(config, handler, concurrency=2):
-        eventually(lambda: len(archived(admin)) == len(names))
+        until(lambda: len(archived(admin)) == len(names))
     kept = archived(admin)
     statuses = {name: message.status for name, message in kept.items()}
     failed = {"dead", "unstorable", "raises"}
@@ -125,7 +116,7 @@ def test_every_message_is_handled_once(
     }[form]
     producer.batch_enqueue(range(500))
     with working(config, handler, **options) as (_, reports):
-        eventually(lambda: admin.queue_metrics("q").archived == 500)
+        until(lambda: admin.queue_metrics("q").archived == 500)
     assert sorted(seen) == list(range(500))
     assert reports == [Report(completed=500)]
 
@@ -140,7 +131,7 @@ def test_a_batch_answers_for_each(admin: Admin, config: Config, producer: Produc
         return [Done(1), Dead("no"), Retry()]
 
     with working(config, handler, batch_size=3):
-        eventually(lambda: len(archived(admin)) == 4)
+        until(lambda: len(archived(admin)) == 4)
     kept = archived(admin)
     assert [kept[n].status for n in range(4)] == ["completed", "dead", "dead", "dead"]
     assert kept[0].output == 1
@@ -156,7 +147,7 @@ def test_a_handler_knows_what_it_works_at(admin: Admin, config: Config, producer
         seen.append(context.get())
 
     with working(config, handler, timeout=60):
-        eventually(lambda: archived(admin))
+        until(lambda: archived(admin))
     (about,) = seen
     assert (about.queue, about.message_id, about.attempt) == ("q", sent.id, 1)
     assert 0 < about.deadline - time.monotonic() <= 60
@@ -171,7 +162,7 @@ def test_a_notification_wakes(admin: Admin, dsn: str, producer: Producer) -> Non
             before = admin.queue_metrics("q").archived
             for number in range(size):
                 producer.enqueue(number)
-            eventually(lambda want=before + size: admin.queue_metrics("q").archived == want)
+            until(lambda want=before + size: admin.queue_metrics("q").archived == want)
 
 
 def test_polling_finds_what_no_notification_told(admin: Admin, dsn: str) -> None:
@@ -179,7 +170,7 @@ def test_polling_finds_what_no_notification_told(admin: Admin, dsn: str) -> None
     silent = Config.from_dsn(dsn, poll_interval_seconds=0.1, enable_listen_notify=False)
     with working(silent, lambda _: None), Producer(silent, "q") as producer:
         producer.enqueue(1)
-        eventually(lambda: admin.queue_metrics("q").archived == 1)
+        until(lambda: admin.queue_metrics("q").archived == 1)
 
 
 def test_what_comes_due_wakes(admin: Admin, dsn: str, producer: Producer) -> None:
@@ -187,7 +178,7 @@ def test_what_comes_due_wakes(admin: Admin, dsn: str, producer: Producer) -> Non
     config = Config.from_dsn(dsn, poll_interval_seconds=60)
     producer.enqueue_delayed(1, 0.5)
     with working(config, lambda _: None):
-        eventually(lambda: admin.queue_metrics("q").archived == 1)
+        until(lambda: admin.queue_metrics("q").archived == 1)
 
 
 def test_leases_of_busy_handlers_are_extended(admin: Admin, dsn: str, producer: Producer) -> None:
@@ -202,13 +193,13 @@ def test_leases_of_busy_handlers_are_extended(admin: Admin, dsn: str, producer: 
 
     producer.batch_enqueue([1, 2])
     with working(config, handler, prefetch=1):
-        eventually(lambda: seen)
+        until(lambda: seen)
         first = pgqrs.Messages(admin).list()
-        eventually(lambda: all(m.vt > first[0].vt for m in pgqrs.Messages(admin).list()))
+        until(lambda: all(m.vt > first[0].vt for m in pgqrs.Messages(admin).list()))
         threading.Event().wait(2)
         assert [m.read_ct for m in pgqrs.Messages(admin).list()] == [1, 1]
         go.set()
-        eventually(lambda: len(archived(admin)) == 2)
+        until(lambda: len(archived(admin)) == 2)
     assert seen == [1, 2]
 
 
@@ -222,7 +213,7 @@ def test_a_coroutine_is_cancelled_at_its_limit(
         await asyncio.sleep(60)
 
     with working(config, handler, timeout=0.2):
-        eventually(lambda: archived(admin))
+        until(lambda: archived(admin))
     assert archived(admin)[1].error["type"] == "HandlerTimeoutError"
 
 
@@ -243,7 +234,7 @@ def test_a_thread_past_its_limit_loses_its_lease(
 
     producer.enqueue(1)
     with working(config, handler, timeout=0.2, concurrency=2, prefetch=0):
-        eventually(lambda: archived(admin))
+        until(lambda: archived(admin))
         go.set()
     assert seen == [(1, 1), (1, 2)]
     assert archived(admin)[1].output == "in time"
@@ -263,11 +254,11 @@ def test_stop_lets_handlers_finish_and_gives_back_the_rest(
     producer.batch_enqueue(range(5))
     with working(config, handler, prefetch=3) as (consumer, reports):
         assert started.wait(20)
-        eventually(lambda: admin.queue_metrics("q").locked == 4)
+        until(lambda: admin.queue_metrics("q").locked == 4)
         consumer.stop()
-        eventually(lambda: admin.queue_metrics("q").pending == 4)
+        until(lambda: admin.queue_metrics("q").pending == 4)
         go.set()
-        eventually(lambda: reports)
+        until(lambda: reports)
     assert reports == [Report(completed=1, returned=3)]
     left = pgqrs.Messages(admin).list()
     assert [message.attempts for message in left] == [0, 0, 0, 0]
@@ -287,7 +278,7 @@ def test_a_second_stop_ends_at_once(admin: Admin, config: Config, producer: Prod
         assert started.wait(20)
         consumer.stop()
         consumer.stop()
-        eventually(lambda: reports)
+        until(lambda: reports)
     assert reports[0].still_running == [sent.id]
     assert admin.queue_metrics("q").locked == 1
     go.set()
@@ -308,7 +299,7 @@ def test_coroutines_are_cancelled_and_given_back_at_the_end_of_patience(
     with working(config, handler) as (consumer, reports):
         assert started.wait(20)
         consumer.stop()
-        eventually(lambda: reports)
+        until(lambda: reports)
     assert reports == [Report(returned=1)]
     assert [message.attempts for message in pgqrs.Messages(admin).list()] == [0]
 
@@ -321,14 +312,14 @@ def test_pausing_the_queue_and_suspending_the_worker(
     admin.pause_queue("q")
     with working(config, lambda _: None) as (consumer, _):
         producer.enqueue(1)
-        eventually(lambda: consumer.worker_id)
+        until(lambda: consumer.worker_id)
         assert admin.queue_metrics("q").pending == 1
         admin.resume_queue("q")
-        eventually(lambda: admin.queue_metrics("q").archived == 1)
+        until(lambda: admin.queue_metrics("q").archived == 1)
         consumer.suspend()
         producer.enqueue(2)
         consumer.resume()
-        eventually(lambda: admin.queue_metrics("q").archived == 2)
+        until(lambda: admin.queue_metrics("q").archived == 2)
 
 
 def test_killed_backends_are_replaced(admin: Admin, dsn: str, producer: Producer) -> None:
@@ -344,7 +335,7 @@ def test_killed_backends_are_replaced(admin: Admin, dsn: str, producer: Producer
             one.execute(kill)
             threading.Event().wait(0.2)
         count = text("SELECT count(*) FROM pgqrs.pgqrs_archive")
-        eventually(lambda: one.scalar(count) == 2000, seconds=60)
+        until(lambda: one.scalar(count) == 2000, seconds=60)
         assert one.scalar(text("SELECT count(*) FROM pgqrs.pgqrs_messages")) == 0
 
 
