@@ -77,7 +77,7 @@ class Config(BaseModel):
     poll_interval_seconds: Seconds = 1
     """How long to wait before looking again for messages that no notification told of."""
     enable_listen_notify: bool = True
-    """Whether producers notify and waiting consumers listen."""
+    """Whether producers notify and waiting consumers listen; behind a pooler these only poll."""
     prefetch_count: Annotated[int, Field(ge=0, le=100_000)] = 10
     """How many messages a running worker leases ahead of its handlers."""
     shutdown_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 30
@@ -133,6 +133,11 @@ class Config(BaseModel):
         given = {"dsn": dsn, "schema": schema}
         arguments = {key: value for key, value in given.items() if value is not None}
         return cls._named([("argument", arguments), *_surroundings(path)])
+
+    @property
+    def listens(self) -> bool:
+        """Whether waiting consumers listen: behind a pooler nothing would ever arrive."""
+        return self.enable_listen_notify and not self.pooler
 
     @property
     def url(self) -> URL:

@@ -96,7 +96,7 @@ class Poller:
             self._engine = self._engine or self._connect()
             self._connection = self._engine.connect()
             self._ear = Ear(self._connection, self._waker)
-            if self._config.enable_listen_notify:
+            if self._config.listens:
                 self._ear.listen([self._channel])
         return self._connection
 

@@ -104,7 +104,7 @@ class Loop:
 
     def _work(self, connection: Connection) -> None:
         with Ear(connection, self._waker) as ear:
-            if self._config.enable_listen_notify:
+            if self._config.listens:
                 ear.listen(self._channels())
             for lane in self.lanes:
                 lane.patience.woken()  # what came before we listened
