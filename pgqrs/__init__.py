@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         WorkerNotFound,
         WorkerNotFoundError,
     )
+    from pgqrs.message import Handlers, Message
     from pgqrs.operations.queues import QueueOptions
     from pgqrs.outcome import Dead, Done, Retry
     from pgqrs.payload import Json
@@ -98,6 +99,7 @@ _MODULES = {
         "WorkerNotFound",
         "WorkerNotFoundError",
     ),
+    "message": ("Handlers", "Message"),
     "operations.queues": ("QueueOptions",),
     "outcome": ("Dead", "Done", "Retry"),
     "payload": ("Json",),

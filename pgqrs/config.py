@@ -199,7 +199,7 @@ class Config(BaseModel):
             raise InvalidConfigError(key, origins.get(key, "argument"), reason) from None
         parts: list[str] = [part for part in _PARTS if part in merged]
         if self.dsn is not None and parts:
-            self.__dict__["dsn"] = self._dsn_with(parts)
+            object.__setattr__(self, "dsn", self._dsn_with(parts))
 
     def _dsn_with(self, parts: list[str]) -> SecretStr:
         given = {part: getattr(self, part) for part in parts}

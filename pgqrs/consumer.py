@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, TypeVar, overload
+
+from pydantic import BaseModel
 
 from pgqrs.binding import EngineBinding
-from pgqrs.consumer_steps import ConsumerSteps, Held
+from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Loop, Report
@@ -16,6 +18,8 @@ from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 from pgqrs.worker import BoundWorker
 
 __all__ = ["Consumer"]
+
+B = TypeVar("B", bound=BaseModel)
 
 
 class Consumer(BoundWorker[ConsumerSteps]):
@@ -34,21 +38,37 @@ class Consumer(BoundWorker[ConsumerSteps]):
     _loop: Loop | None = None
     _poller: Poller | None = None
 
-    def dequeue(self, vt: Duration | None = None) -> QueueMessage | None:
+    @overload
+    def dequeue(self, vt: Duration | None = None) -> QueueMessage | None: ...
+    @overload
+    def dequeue(self, vt: Duration | None = None, *, type: type[B]) -> QueueMessage[B] | None: ...
+    def dequeue(
+        self, vt: Duration | None = None, *, type: type[BaseModel] | None = None
+    ) -> QueueMessage[Any] | None:
         """Lease the next due message for `vt` (the queue's visibility timeout), or give None.
 
         The highest priority goes first, then the oldest. Also None on a paused queue and for a
-        suspended or stopped worker. `within` a transaction a rollback gives the attempt back too,
-        so `max_attempts` does not protect there. Raises QueueNotFoundError, UnavailableError.
+        suspended or stopped worker. With `type`, a pydantic model, the payload is one, checked
+        when first read. `within` a transaction a rollback gives the attempt back too, so
+        `max_attempts` does not protect there. Raises QueueNotFoundError, UnavailableError.
         """
-        messages = self.dequeue_batch(1, vt)
-        return messages[0] if messages else None
+        messages = self._run(self._steps.leasing(1, vt))
+        self._keep_alive(messages)
+        return as_typed(messages, type)[0] if messages else None
 
-    def dequeue_batch(self, size: int, vt: Duration | None = None) -> list[QueueMessage]:
+    @overload
+    def dequeue_batch(self, size: int, vt: Duration | None = None) -> list[QueueMessage]: ...
+    @overload
+    def dequeue_batch(
+        self, size: int, vt: Duration | None = None, *, type: type[B]
+    ) -> list[QueueMessage[B]]: ...
+    def dequeue_batch(
+        self, size: int, vt: Duration | None = None, *, type: type[BaseModel] | None = None
+    ) -> list[QueueMessage[Any]]:
         """Lease up to `size` due messages, `max_batch_size` at most; otherwise as `dequeue`."""
         messages = self._run(self._steps.leasing(size, vt))
         self._keep_alive(messages)
-        return messages
+        return as_typed(messages, type)
 
     def poll(
         self, timeout: Duration | None = None, vt: Duration | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from pgqrs.call import Call, call
@@ -22,12 +23,19 @@ from pgqrs.registration import Registration
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, WorkerRole, span
 from pgqrs.worker import WorkerSteps
 
-__all__ = ["ConsumerSteps", "Held"]
+__all__ = ["ConsumerSteps", "Held", "as_typed"]
 
 T = TypeVar("T")
 
 Held = QueueMessage | int
 """A leased message, or the id of one that this very consumer leased."""
+
+
+def as_typed(
+    messages: list[QueueMessage], model: type[BaseModel] | None
+) -> list[QueueMessage[Any]]:
+    """Give the messages with their payloads as this model, if there is one."""
+    return messages if model is None else [message.typed(model) for message in messages]
 
 
 class ConsumerSteps(WorkerSteps):

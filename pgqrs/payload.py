@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pgqrs.errors import PayloadError
 
-__all__ = ["MAX_DEPTH", "Json", "decode", "encode"]
+__all__ = ["MAX_DEPTH", "Json", "decode", "encode", "validated"]
+
+B = TypeVar("B", bound=BaseModel)
 
 MAX_DEPTH: Final = 200
 """How deep lists and objects may nest: far below where any JSON parser of a consumer gives up."""
@@ -62,6 +64,14 @@ def encode(payload: Any, limit: int | None = None) -> str:
         text = _EXPONENT.sub(_plain_number, text)
     _check_size(text, limit)
     return text
+
+
+def validated(model: type[B], value: Any) -> B:
+    """Give a JSON value as a pydantic model. Raises PayloadError, with what does not fit."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise PayloadError(f"payload does not fit {model.__name__}: {error}") from error
 
 
 def decode(text: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,6 +14,7 @@ from sqlalchemy import Connection
 from pgqrs.bell import Bell
 from pgqrs.call import Call, call
 from pgqrs.errors import PayloadError
+from pgqrs.message import Message
 from pgqrs.operations import enqueue as operations
 from pgqrs.operations.enqueue import Envelope
 from pgqrs.payload import encode
@@ -38,6 +41,7 @@ class ProducerSteps(WorkerSteps):
     ) -> Call[QueueMessage]:
         """Add one message. Raises PayloadError, ValueError."""
         envelope = self._envelope(priority, delay, max_attempts)
+        envelope = replace(envelope, message_type=_type_of(payload))
         text = encode(payload, self.config.max_payload_bytes)
         return Call(partial(self._enqueue, envelope=envelope, text=text), changes=True)
 
@@ -47,8 +51,12 @@ class ProducerSteps(WorkerSteps):
         """Add a batch: one statement, or several in a transaction. Raises as `enqueuing`."""
         envelope = self._envelope(priority, delay, max_attempts)
         rows, size = self.config.enqueue_chunk_rows, self.config.enqueue_chunk_bytes
-        chunks = list(operations.chunks(self._texts(payloads), rows, size))
-        step = partial(self._enqueue_many, envelope=envelope, chunks=chunks)
+        chunks = [
+            (replace(envelope, message_type=kind), chunk)
+            for kind, run in groupby(self._texts(payloads), key=itemgetter(0))
+            for chunk in operations.chunks([text for _, text in run], rows, size)
+        ]
+        step = partial(self._enqueue_many, chunks=chunks)
         return Call(step, changes=True, together=len(chunks) > 1)
 
     def extending(self, message: QueueMessage | int, by: Duration) -> Call[QueueMessage]:
@@ -74,11 +82,12 @@ class ProducerSteps(WorkerSteps):
             raise ValueError(f"max_attempts is between 1 and 1,000,000, not {max_attempts}")
         return Envelope(self.queue, priority, span(delay), max_attempts)
 
-    def _texts(self, payloads: Iterable[Any]) -> list[str]:
-        texts: list[str] = []
+    def _texts(self, payloads: Iterable[Any]) -> list[tuple[str | None, str]]:
+        texts: list[tuple[str | None, str]] = []
         for index, payload in enumerate(payloads):
             try:
-                texts.append(encode(payload, self.config.max_payload_bytes))
+                text = encode(payload, self.config.max_payload_bytes)
+                texts.append((_type_of(payload), text))
             except PayloadError as error:
                 raise PayloadError(f"item {index} of the batch: {error}") from error
         return texts
@@ -91,12 +100,12 @@ class ProducerSteps(WorkerSteps):
         return message
 
     def _enqueue_many(
-        self, connection: Connection, envelope: Envelope, chunks: list[list[str]]
+        self, connection: Connection, chunks: list[tuple[Envelope, list[str]]]
     ) -> list[QueueMessage]:
         worker_id = self._worker_id(connection)
-        sealed = self._with_bell(envelope)
         messages: list[QueueMessage] = []
-        for texts in chunks:
+        for envelope, texts in chunks:
+            sealed = self._with_bell(envelope)
             messages += operations.enqueue_many(connection, self.schema, sealed, texts, worker_id)
         self.beat_if_due(connection)
         return messages
@@ -108,3 +117,7 @@ class ProducerSteps(WorkerSteps):
     def _worker_id(self, connection: Connection) -> int | None:
         # In the caller's transaction nothing is registered: the id is known, or there is none.
         return self.registration.worker_id if self.joined else self.register(connection)[1]
+
+
+def _type_of(payload: Any) -> str | None:
+    return payload.message_type if isinstance(payload, Message) else None

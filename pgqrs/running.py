@@ -16,10 +16,11 @@ from sqlalchemy import Engine
 
 from pgqrs.config import Config
 from pgqrs.consumer_steps import ConsumerSteps
+from pgqrs.message import Handlers
 from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Loop, LoopSlots, ThreadSlots
 from pgqrs.runner.lane import Room
-from pgqrs.types import Duration, span
+from pgqrs.types import Duration, QueueMessage, span
 
 __all__ = ["Handling", "handling", "loop_of", "stopping_on_signals"]
 
@@ -49,6 +50,8 @@ def handling(
     if ahead < 0 or size < 0:
         raise ValueError("prefetch and batch_size are not negative")
     limit = None if timeout is None else span(timeout).total_seconds()
+    if isinstance(handler, Handlers) and size:
+        raise ValueError("handlers by message type take one message at a time, not batches")
     return Handling(handler, Room(concurrency, size, ahead, limit))
 
 
@@ -60,7 +63,8 @@ def loop_of(
 ) -> Loop:
     """Put a loop together; coroutine functions run on `event_loop`, or one of our own."""
     lanes = [
-        Lane(steps, each.room, Patience(config.poll_interval_seconds)) for steps, each in pairs
+        Lane(steps, each.room, Patience(config.poll_interval_seconds), _knowing(each.handler))
+        for steps, each in pairs
     ]
     loop = Loop(lanes, connect, config)
     for lane, (_, each) in zip(lanes, pairs, strict=True):
@@ -95,5 +99,11 @@ def stopping_on_signals(loop: Loop) -> Iterator[None]:
 
 
 def _is_async(handler: Callable[[Any], Any]) -> bool:
+    if isinstance(handler, Handlers):
+        return handler.is_async
     called = getattr(handler, "__call__", None)  # noqa: B004 - of an object that is a handler
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
+
+
+def _knowing(handler: Callable[[Any], Any]) -> Callable[[QueueMessage], bool]:
+    return handler.knows if isinstance(handler, Handlers) else lambda _: True

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Generic, cast
 
-from pgqrs.payload import decode
+from pydantic import BaseModel
+from typing_extensions import TypeVar
+
+from pgqrs.payload import decode, validated
 
 __all__ = [
     "ArchiveMode",
@@ -24,6 +27,9 @@ __all__ = [
     "WorkerStatus",
     "span",
 ]
+
+P = TypeVar("P", default=Any)
+B = TypeVar("B", bound=BaseModel)
 
 Duration = dt.timedelta | float | int
 """A time span: a timedelta, or a number of seconds."""
@@ -79,7 +85,7 @@ class QueueInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueMessage:
+class QueueMessage(Generic[P]):
     """A message as it was at one instant: just enqueued, leased, extended or looked at.
 
     Passing a leased one to archive, delete, extend_visibility or release fences exactly: only the
@@ -100,11 +106,26 @@ class QueueMessage:
     returned_ct: int = 0
     max_attempts: int | None = None
     _payload: Any = field(default=_UNREAD, init=False, repr=False, compare=False)
+    _model: type[BaseModel] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
-    def payload(self) -> Any:
-        """The JSON value; parsed when first read."""
-        return _read_payload(self, self.payload_json)
+    def payload(self) -> P:
+        """The JSON value, or what `typed` asked for; parsed when first read.
+
+        Raises PayloadError where it does not fit the model asked for.
+        """
+        if self._payload is _UNREAD:
+            value = decode(self.payload_json)
+            if self._model is not None:
+                value = validated(self._model, value)
+            object.__setattr__(self, "_payload", value)
+        return cast("P", self._payload)
+
+    def typed(self, model: type[B]) -> QueueMessage[B]:
+        """Give the same message with its payload as this pydantic model."""
+        typed = cast("QueueMessage[B]", replace(self))
+        object.__setattr__(typed, "_model", model)
+        return typed
 
     @property
     def attempts(self) -> int:
@@ -138,7 +159,9 @@ class ArchivedMessage:
     @property
     def payload(self) -> Any:
         """The JSON value, or None; parsed when first read."""
-        return None if self.payload_json is None else _read_payload(self, self.payload_json)
+        if self.payload_json is not None and self._payload is _UNREAD:
+            object.__setattr__(self, "_payload", decode(self.payload_json))
+        return None if self.payload_json is None else self._payload
 
     @property
     def output(self) -> Any:
@@ -149,12 +172,6 @@ class ArchivedMessage:
     def error(self) -> Any:
         """Why it failed, or None."""
         return None if self.error_json is None else decode(self.error_json)
-
-
-def _read_payload(message: QueueMessage | ArchivedMessage, text: str) -> Any:
-    if message._payload is _UNREAD:  # noqa: SLF001 - a value's own cache
-        object.__setattr__(message, "_payload", decode(text))
-    return message._payload  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True)

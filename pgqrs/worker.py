@@ -30,7 +30,6 @@ __all__ = [
     "WorkerHandle",
     "WorkerSteps",
     "WorkerUnseenError",
-    "WorkerUnseenError",
     "address_of",
 ]
 

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, TypeVar, overload
+
+from pydantic import BaseModel
 
 from pgqrs.aio.binding import AsyncEngineBinding
 from pgqrs.aio.worker import AsyncBoundWorker
-from pgqrs.consumer_steps import ConsumerSteps, Held
+from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
 from pgqrs.errors import PgqrsError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
@@ -19,6 +21,8 @@ from pgqrs.running import handling, loop_of, stopping_on_signals
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 
 __all__ = ["AsyncConsumer"]
+
+B = TypeVar("B", bound=BaseModel)
 
 
 class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
@@ -37,19 +41,36 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
     _loop: Loop | None = None
     _poller: Poller | None = None
 
-    async def dequeue(self, vt: Duration | None = None) -> QueueMessage | None:
+    @overload
+    async def dequeue(self, vt: Duration | None = None) -> QueueMessage | None: ...
+    @overload
+    async def dequeue(
+        self, vt: Duration | None = None, *, type: type[B]
+    ) -> QueueMessage[B] | None: ...
+    async def dequeue(
+        self, vt: Duration | None = None, *, type: type[BaseModel] | None = None
+    ) -> QueueMessage[Any] | None:
         """Lease the next due message for `vt` (the queue's visibility timeout), or give None.
 
         Contract and errors are those of `pgqrs.Consumer.dequeue`.
         """
-        messages = await self.dequeue_batch(1, vt)
-        return messages[0] if messages else None
+        messages = await self._run(self._steps.leasing(1, vt))
+        self._keep_alive(messages)
+        return as_typed(messages, type)[0] if messages else None
 
-    async def dequeue_batch(self, size: int, vt: Duration | None = None) -> list[QueueMessage]:
+    @overload
+    async def dequeue_batch(self, size: int, vt: Duration | None = None) -> list[QueueMessage]: ...
+    @overload
+    async def dequeue_batch(
+        self, size: int, vt: Duration | None = None, *, type: type[B]
+    ) -> list[QueueMessage[B]]: ...
+    async def dequeue_batch(
+        self, size: int, vt: Duration | None = None, *, type: type[BaseModel] | None = None
+    ) -> list[QueueMessage[Any]]:
         """Lease up to `size` due messages, `max_batch_size` at most; otherwise as `dequeue`."""
         messages = await self._run(self._steps.leasing(size, vt))
         self._keep_alive(messages)
-        return messages
+        return as_typed(messages, type)
 
     async def poll(
         self,

@@ -26,6 +26,7 @@ class Envelope:
     priority: int = 0
     delay: dt.timedelta = dt.timedelta()
     max_attempts: int | None = None
+    message_type: str | None = None
     rings: bool = False
     channel: str = ""
 
@@ -39,6 +40,7 @@ class Envelope:
             "delay": self.delay,
             "attempts": self.max_attempts,
             "worker": worker_id,
+            "kind": self.message_type,
             "rings": self.rings,
             "channel": self.channel,
         }
@@ -120,5 +122,6 @@ def _message(row: Row[Any], envelope: Envelope, text: str, worker_id: int | None
         vt=vt,
         enqueued_at=enqueued_at,
         producer_worker_id=worker_id,
+        message_type=envelope.message_type,
         max_attempts=envelope.max_attempts,
     )

@@ -6,9 +6,10 @@ Everything but `ended` is called by the one thread of the loop.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from pgqrs.consumer_steps import ConsumerSteps
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.patience import Patience
 from pgqrs.runner.slots import Context, HandlerTimeoutError, Slots
-from pgqrs.runner.task import Settlement, Task, fence_of, settled
+from pgqrs.runner.task import Return, Settlement, Task, fence_of, settled
 from pgqrs.types import QueueMessage
 
 __all__ = ["Lane", "Room"]
@@ -47,7 +48,14 @@ class _Hold:
 class Lane:
     """One queue: what was leased of it and waits, what handlers work at, what is to be settled."""
 
-    def __init__(self, steps: ConsumerSteps, room: Room, patience: Patience) -> None:
+    def __init__(
+        self,
+        steps: ConsumerSteps,
+        room: Room,
+        patience: Patience,
+        knows: Callable[[QueueMessage], bool] = lambda _: True,
+    ) -> None:
+        self.knows = knows
         self.steps = steps
         self.room = room
         self.patience = patience
@@ -85,7 +93,10 @@ class Lane:
         for message in messages:
             length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
             self._holds[fence_of(message)] = _Hold(now + length, length)
-            self._backlog.append(message)
+            if self.knows(message):
+                self._backlog.append(message)
+            else:
+                self.outbox.append(Return(fence_of(message), _until_known(message)))
 
     def dispatch(self) -> None:
         """Hand over what waits to handlers that are free."""
@@ -122,7 +133,7 @@ class Lane:
             if task.refused:
                 self._forget(task)
             elif task.cancelled and isinstance(result, asyncio.CancelledError):
-                self.outbox.extend(fence_of(message) for message in task.messages)
+                self.outbox.extend(Return(fence_of(message)) for message in task.messages)
             elif task.timed_out and isinstance(result, asyncio.CancelledError):
                 self.outbox.extend(settled(task, HandlerTimeoutError(self.room.time_limit)))
             else:
@@ -181,14 +192,13 @@ class Lane:
 
     def give_up_backlog(self) -> None:
         """Give back what never started."""
-        self.outbox.extend(fence_of(message) for message in self._backlog)
+        self.outbox.extend(Return(fence_of(message)) for message in self._backlog)
         self._backlog.clear()
 
     def settled(self, settlements: Iterable[Settlement]) -> None:
         """Forget leases whose end the server knows."""
         for settlement in settlements:
-            fence = settlement if isinstance(settlement, Fence) else settlement.fence
-            self._holds.pop(fence, None)
+            self._holds.pop(settlement.fence, None)
 
     def running_ids(self) -> list[int]:
         """Give the messages in the hands of handlers."""
@@ -203,3 +213,8 @@ class Lane:
     def _forget(self, task: Task) -> None:
         for message in task.messages:
             self._holds.pop(fence_of(message), None)
+
+
+def _until_known(message: QueueMessage) -> dt.timedelta:
+    """Give how long a message waits for a worker that knows its type: 1 s, doubling to 10 min."""
+    return dt.timedelta(seconds=min(2.0 ** min(message.returned_ct, 10), 600.0))

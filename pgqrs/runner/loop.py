@@ -11,7 +11,7 @@ import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,14 +26,13 @@ from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import backoff
 from pgqrs.runner.lane import Lane
-from pgqrs.runner.task import Settlement
+from pgqrs.runner.task import Return, Settlement
 from pgqrs.statements.wake import channel_of
 from pgqrs.translation import translated
 
 __all__ = ["Loop", "Report"]
 
 _log: Final = logging.getLogger("pgqrs.run")
-_NO_TIME: Final = dt.timedelta()
 _SETTLE_SOON: Final = 0.002  # seconds, to look whether results have waited long enough
 _GRACE: Final = 1.0  # seconds for cancelled handlers to end
 _LONGEST_WAIT: Final = 5.0  # seconds, so that heartbeats are never far
@@ -153,7 +152,7 @@ class Loop:
     def _send(self, connection: Connection, lane: Lane, batch: list[Settlement]) -> None:
         finishes = [each for each in batch if isinstance(each, Finish)]
         failures = [each for each in batch if isinstance(each, Failure)]
-        returned = [each for each in batch if isinstance(each, Fence)]
+        returned = [each for each in batch if isinstance(each, Return)]
         schema, holder = lane.steps.schema, lane.steps.register(connection)
         held: set[Fence] = set()
         if finishes:
@@ -166,9 +165,9 @@ class Loop:
             held |= set(dead)
             self.report.failed += len(failures)
             self.report.dead += sum(dead.values())
-        if returned:
-            held |= acknowledge.release(connection, schema, holder[1], returned, _NO_TIME)
-            self.report.returned += len(returned)
+        for wait, fences in _by_wait(returned):
+            held |= acknowledge.release(connection, schema, holder[1], fences, wait)
+        self.report.returned += len(returned)
         lost = len(batch) - len(held)
         if lost:
             self.report.lost += lost
@@ -252,3 +251,8 @@ class Loop:
             self.report.still_running += lane.running_ids()
             lane.slots.close()
         self._waker.close()
+
+
+def _by_wait(returned: list[Return]) -> Iterator[tuple[dt.timedelta, list[Fence]]]:
+    for wait in sorted({each.wait for each in returned}):
+        yield wait, [each.fence for each in returned if each.wait == wait]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,19 @@ from pgqrs.outcome import Dead, Done, Retry
 from pgqrs.payload import Json, encode
 from pgqrs.types import QueueMessage, span
 
-__all__ = ["Settlement", "Task", "fence_of", "settled"]
+__all__ = ["Return", "Settlement", "Task", "fence_of", "settled"]
 
-Settlement = Finish | Failure | Fence
-"""How a lease ends: finished, failed, or (a bare fence) given back because it never started."""
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """A lease that is given back because nothing was begun, due again after a while."""
+
+    fence: Fence
+    wait: dt.timedelta = dt.timedelta()
+
+
+Settlement = Finish | Failure | Return
+"""How a lease ends: finished, failed, or given back because it never started."""
 
 
 @dataclass(slots=True, eq=False)

@@ -34,7 +34,7 @@ def enqueue_one(t: Tables) -> Executable:
     """Insert one message.
 
     Parameters: queue (its name), json (text), rank, phase (the state), delay, worker, attempts,
-    rings (whether to notify `channel`).
+    kind (the message type), rings (whether to notify `channel`).
     Gives (id, queue_id, vt, enqueued_at, nothing), or no row where there is no such queue.
     """
     row = _row(t, cast(bindparam("json", type_=Text), JSONB))
@@ -66,6 +66,7 @@ def _row(t: Tables, payload: ColumnElement[Any]) -> dict[str, ColumnElement[Any]
         "max_attempts": bindparam("attempts", type_=Integer),
         "priority": bindparam("rank", type_=SmallInteger),
         "state": bindparam("phase", type_=SmallInteger),
+        "message_type": bindparam("kind", type_=Text),
         "payload": payload,
     }
 
