@@ -66,6 +66,68 @@ if TYPE_CHECKING:
     )
     from pgqrs.worker import Worker, WorkerHandle
 
+__all__ = [
+    "Admin",
+    "Archive",
+    "ArchiveMode",
+    "ArchivedMessage",
+    "Config",
+    "ConfigError",
+    "ConflictError",
+    "Consumer",
+    "DatabaseError",
+    "Dead",
+    "Done",
+    "Duration",
+    "Error",
+    "Handlers",
+    "InvalidConfigError",
+    "InvalidState",
+    "InvalidStateError",
+    "Json",
+    "LeaseLostError",
+    "Message",
+    "MessageNotFoundError",
+    "Messages",
+    "MissingConfigError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "PayloadError",
+    "PgqrsError",
+    "Producer",
+    "QueryTimeoutError",
+    "QueueExistsError",
+    "QueueInfo",
+    "QueueMessage",
+    "QueueMetrics",
+    "QueueNotEmptyError",
+    "QueueNotFound",
+    "QueueNotFoundError",
+    "QueueOptions",
+    "Queues",
+    "Report",
+    "Retry",
+    "SchemaError",
+    "SchemaMissingError",
+    "SchemaVersionError",
+    "Table",
+    "UnavailableError",
+    "Worker",
+    "WorkerExistsError",
+    "WorkerHandle",
+    "WorkerHasPendingMessagesError",
+    "WorkerHealth",
+    "WorkerInfo",
+    "WorkerNotFound",
+    "WorkerNotFoundError",
+    "WorkerRole",
+    "WorkerStats",
+    "WorkerStatus",
+    "Workers",
+    "__version__",
+    "context",
+]
+
 _MODULES = {
     "admin": ("Admin",),
     "config": ("Config",),
@@ -122,8 +184,6 @@ _MODULES = {
     "worker": ("Worker", "WorkerHandle"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
