@@ -1,0 +1,89 @@
+"""The commands for messages: send and read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from pgqrs.cli.options import options_of
+from pgqrs.errors import PayloadError
+
+__all__ = ["app"]
+
+app = typer.Typer(name="message", help="Send messages, and read them under a lease.")
+
+Queue = Annotated[str, typer.Argument(help="The name of the queue.")]
+
+_SENT = ("id", "priority", "max_attempts", "vt", "payload")
+_COLUMNS = ("id", "read_ct", "consumer_worker_id", "vt", "payload")
+
+
+@app.command(epilog="""Example: pgqrs message send my_queue '{"task": "process", "id": 123}'""")
+def send(
+    context: typer.Context,
+    queue: Queue,
+    payload: Annotated[str, typer.Argument(help="JSON text, or - for standard input.")],
+    *,
+    priority: Annotated[
+        int, typer.Option(min=-32768, max=32767, metavar="N", help="Higher ones are leased first.")
+    ] = 0,
+    delay: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long until it is due.")
+    ] = 0,
+    max_attempts: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, metavar="N", help="Leases before it is dead."),
+    ] = None,
+) -> None:
+    """Add a message to a queue."""
+    from pgqrs.producer import Producer
+
+    options = options_of(context)
+    text = _json_text(sys.stdin.buffer.read() if payload == "-" else payload)
+    with Producer(options.config(), queue) as producer:
+        message = producer.enqueue(text, priority=priority, delay=delay, max_attempts=max_attempts)
+    options.output.one(message, _SENT)
+
+
+@app.command(epilog="Example: pgqrs message read my_queue --count 5 --lock-time 30")
+def read(
+    context: typer.Context,
+    queue: Queue,
+    *,
+    count: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many, max_batch_size at most.")
+    ] = 1,
+    lock_time: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="How long to lease them; else the queue's."),
+    ] = None,
+) -> None:
+    """Lease due messages and print them; they come back when the lease runs out."""
+    from pgqrs.consumer import Consumer
+
+    options = options_of(context)
+    with contextlib.suppress(_LeaveLeasedError), Consumer(options.config(), queue) as consumer:
+        messages = consumer.dequeue_batch(count, lock_time)
+        options.output.many(messages, _COLUMNS, "no message is due")
+        raise _LeaveLeasedError
+
+
+class _LeaveLeasedError(Exception):
+    """Leaves a consumer's block as an error does: closing it would give the leases back."""
+
+
+def _json_text(text: str | bytes) -> str | bytes:
+    try:
+        json.loads(text)
+    except RecursionError:
+        pass  # the library says how deep is too deep
+    except ValueError as error:
+        raise PayloadError(
+            f"the payload is not JSON text ({error}): quote it for the shell, and a plain"
+            """ string twice, as in '"text"'"""
+        ) from error
+    return text

@@ -1,0 +1,165 @@
+"""How results look: tables for people, one JSON document for programs.
+
+JSON has the fields of the library's values, instants as ISO 8601 and durations as seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TextIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Output", "console", "counted", "fields", "present", "printable"]
+
+_UNLIMITED: Final = 100_000
+_LONGEST_CELL: Final = 1_000
+_JSON_FIELDS: Final = ("payload", "output", "error")
+_COUNTS: Final = ("pending", "delayed", "locked", "archived", "total_messages")
+_HEADINGS: Final = {
+    "consumer_worker_id": "worker id",
+    "oldest_pending_age": "oldest",
+    "queue_name": "queue",
+    "read_ct": "read_ct",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """Prints results on standard output."""
+
+    json: bool
+
+    def one(self, value: Any, columns: Sequence[str] = ()) -> None:
+        """Print one thing: fields below each other (all, unless named), or an object."""
+        record = fields(value)
+        if self.json:
+            _print_json(record)
+            return
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name in columns or record:
+            table.add_row(_heading(name), _cell(name, record[name], record))
+        present(table)
+
+    def many(self, values: Iterable[Any], columns: Sequence[str], nothing: str) -> None:
+        """Print things: a table of some fields, or an array of all; `nothing` if there is none."""
+        records = [fields(value) for value in values]
+        if self.json:
+            _print_json(records)
+        elif records:
+            present(_table(records, columns))
+        else:
+            console(sys.stdout).print(nothing, soft_wrap=True)
+
+    def done(self, sentence: str, **facts: Any) -> None:
+        """Print that something was done: a sentence, or an object of facts."""
+        if self.json:
+            _print_json(facts)
+        else:
+            console(sys.stdout).print(sentence, soft_wrap=True)
+
+
+def console(stream: TextIO) -> Console:
+    """Give a console that prints data as they are; lines are as long as need be in a pipe."""
+    made = Console(file=stream, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal and not os.environ.get("COLUMNS"):
+        made.width = _UNLIMITED
+    return made
+
+
+def present(picture: RenderableType) -> None:
+    """Print a picture on standard output, in a pipe without the spaces at the ends of lines."""
+    out = console(sys.stdout)
+    if out.is_terminal:
+        out.print(picture)
+        return
+    with out.capture() as printed:
+        out.print(picture)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """Give the public fields of one of the library's values, and its properties."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    stored = [field.name for field in dataclasses.fields(value)]
+    computed = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
+    names = [n for n in stored if not n.startswith("_") and not n.endswith("_json")]
+    return {name: getattr(value, name) for name in (*names, *computed)}
+
+
+def counted(number: int, noun: str) -> str:
+    """Give a number of things in words."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Give text in which whatever could steer a terminal is spelled out."""
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def _print_json(document: Any) -> None:
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    text = json.dumps(document, indent=2, ensure_ascii=ascii_only, default=_plain)
+    sys.stdout.write(text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        seconds = value.total_seconds()
+        return int(seconds) if seconds.is_integer() else seconds
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def _table(records: list[dict[str, Any]], columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        kinds = {type(record[name]) for record in records}
+        justify: JustifyMethod = "right" if kinds <= {int, type(None)} else "left"
+        table.add_column(_heading(name), justify=justify, overflow="fold")
+    for record in records:
+        table.add_row(*(_cell(name, record[name], record) for name in columns))
+    return table
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, name.replace("_", " "))
+
+
+def _cell(name: str, value: Any, record: Mapping[str, Any]) -> Text:
+    if value is None:
+        return Text("-", "dim")
+    if name in _JSON_FIELDS:
+        return Text(_shortened(printable(json.dumps(value, ensure_ascii=False))))
+    if name in _COUNTS:
+        limit = record.get("limit")
+        return Text(f"{value:,}" + ("+" if limit is not None and value >= limit else ""))
+    return Text(_shortened(printable(_for_people(value))))
+
+
+def _for_people(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dt.datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+    if isinstance(value, dt.timedelta):
+        rounded = dt.timedelta(seconds=round(value.total_seconds()))
+        seconds = f"{value.total_seconds():.3f}".rstrip("0").rstrip(".")
+        return str(rounded) if value >= dt.timedelta(minutes=2) else f"{seconds} s"
+    return str(value)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + "…"
