@@ -1,0 +1,46 @@
+"""What type checkers must see of the asyncio classes; never run, only checked."""
+
+from typing import assert_type
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+import pgqrs
+from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer
+
+
+async def admin(config: pgqrs.Config) -> None:
+    async with AsyncAdmin(config) as admin:
+        assert_type(admin, AsyncAdmin)
+        assert_type(await admin.install(), str)
+        assert_type(await admin.create_queue("q"), pgqrs.QueueInfo)
+        assert_type(await admin.list_queues(), list[pgqrs.QueueInfo])
+        assert_type(await admin.purge_queue("q"), int)
+        assert_type(await admin.queue_metrics("q"), pgqrs.QueueMetrics)
+        assert_type(admin.pool, AsyncEngine)
+
+
+async def producer(engine: AsyncEngine, session: AsyncSession) -> None:
+    async with AsyncProducer(engine, "q") as producer:
+        assert_type(producer, AsyncProducer)
+        assert_type(producer.within(session), AsyncProducer)
+        message = await producer.enqueue({"a": 1})
+        assert_type(message, pgqrs.QueueMessage)
+        assert_type(await producer.enqueue_delayed(1, 2), pgqrs.QueueMessage)
+        assert_type(await producer.batch_enqueue([1]), list[pgqrs.QueueMessage])
+        assert_type(await producer.extend_visibility(message, 5), pgqrs.QueueMessage)
+
+
+async def consumer(config: pgqrs.Config, connection: AsyncConnection) -> None:
+    async with AsyncConsumer(config, "q") as consumer:
+        assert_type(consumer, AsyncConsumer)
+        assert_type(consumer.within(connection), AsyncConsumer)
+        assert_type(await consumer.dequeue(), pgqrs.QueueMessage | None)
+        messages = await consumer.dequeue_batch(10)
+        assert_type(messages, list[pgqrs.QueueMessage])
+        assert_type(await consumer.archive(messages[0]), pgqrs.ArchivedMessage)
+        assert_type(await consumer.archive_batch(messages), list[bool])
+        assert_type(await consumer.delete_batch(messages), list[bool])
+        assert_type(await consumer.extend_visibility(1, 5), pgqrs.QueueMessage)
+        assert_type(await consumer.release(messages), list[bool])
+        await consumer.release(messages[0])
+        await consumer.delete(messages[0])

@@ -1,0 +1,86 @@
+"""What type checkers must see of the sync classes; never run, only checked by mypy and pyright."""
+
+import datetime as dt
+from typing import assert_type
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session
+
+import pgqrs
+from pgqrs.types import Finding
+
+
+def admin(config: pgqrs.Config, engine: Engine) -> None:
+    with pgqrs.Admin(config) as admin:
+        assert_type(admin, pgqrs.Admin)
+        assert_type(admin.install(), str)
+        assert_type(admin.uninstall(dry_run=True), str)
+        assert_type(admin.verify(), list[Finding])
+        assert_type(admin.create_queue("q", archive_mode="meta"), pgqrs.QueueInfo)
+        assert_type(admin.update_queue("q", visibility_timeout=1.5), pgqrs.QueueInfo)
+        assert_type(admin.get_queue("q"), pgqrs.QueueInfo)
+        assert_type(admin.list_queues(), list[pgqrs.QueueInfo])
+        assert_type(admin.pause_queue("q"), pgqrs.QueueInfo)
+        assert_type(admin.resume_queue("q"), pgqrs.QueueInfo)
+        assert_type(admin.purge_queue("q"), int)
+        assert_type(admin.purge_archive(older_than=dt.timedelta(days=1)), int)
+        assert_type(admin.queue_metrics("q"), pgqrs.QueueMetrics)
+        assert_type(admin.all_queues_metrics(exact=True), list[pgqrs.QueueMetrics])
+        assert_type(admin.pool, Engine)
+        admin.delete_queue("q", force=True)
+    pgqrs.Admin(engine)
+    pgqrs.Admin("postgresql://localhost/mydb")
+
+
+def producer(config: pgqrs.Config, queue: pgqrs.QueueInfo, session: Session) -> None:
+    pgqrs.Producer(config, "q", "localhost", 3000, config)
+    with pgqrs.Producer(config, queue) as producer:
+        assert_type(producer, pgqrs.Producer)
+        assert_type(producer.within(session), pgqrs.Producer)
+        assert_type(producer.worker_id, int | None)
+        assert_type(producer.queue, str)
+        message = producer.enqueue({"a": 1}, priority=1, delay=1, max_attempts=2)
+        assert_type(message, pgqrs.QueueMessage)
+        assert_type(producer.enqueue_delayed('{"a": 1}', dt.timedelta(1)), pgqrs.QueueMessage)
+        assert_type(producer.batch_enqueue([1, 2]), list[pgqrs.QueueMessage])
+        assert_type(producer.extend_visibility(message, 5), pgqrs.QueueMessage)
+        assert_type(producer.extend_visibility(message.id, 5), pgqrs.QueueMessage)
+        producer.heartbeat()
+
+
+def consumer(config: pgqrs.Config, connection: Connection) -> None:
+    with pgqrs.Consumer(config, "q") as consumer:
+        assert_type(consumer, pgqrs.Consumer)
+        assert_type(consumer.within(connection), pgqrs.Consumer)
+        assert_type(consumer.dequeue(), pgqrs.QueueMessage | None)
+        assert_type(consumer.dequeue(vt=dt.timedelta(seconds=3)), pgqrs.QueueMessage | None)
+        messages = consumer.dequeue_batch(10, vt=3)
+        assert_type(messages, list[pgqrs.QueueMessage])
+        assert_type(consumer.archive(messages[0]), pgqrs.ArchivedMessage)
+        assert_type(consumer.archive(1, "failed", output=[1]), pgqrs.ArchivedMessage)
+        assert_type(consumer.archive_batch(messages), list[bool])
+        assert_type(consumer.archive_batch([1, messages[0]]), list[bool])
+        assert_type(consumer.delete_batch([1]), list[bool])
+        assert_type(consumer.extend_visibility(1, by=5), pgqrs.QueueMessage)
+        consumer.delete(messages[0])
+
+
+def release(consumer: pgqrs.Consumer, messages: list[pgqrs.QueueMessage]) -> None:
+    assert_type(consumer.release(messages), list[bool])
+    assert_type(consumer.release((1, 2), delay=5), list[bool])
+    consumer.release(messages[0])
+    consumer.release(7, delay=dt.timedelta(minutes=1))
+    consumer.release("7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def errors(error: pgqrs.PgqrsError) -> None:
+    assert_type(error.retryable, bool)
+    if isinstance(error, pgqrs.LeaseLostError):
+        assert_type(error.message_id, int)
+    elif isinstance(error, pgqrs.InvalidConfigError):
+        assert_type(error.field, str)
+        assert_type(error.source, str)
+    elif isinstance(error, pgqrs.QueueNotEmptyError):
+        assert_type(error.messages, int)
+    elif isinstance(error, pgqrs.DatabaseError):
+        assert_type(error.sqlstate, str | None)

@@ -1,0 +1,55 @@
+"""What type checkers must see of the values, the configuration and the repositories."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any, assert_type
+
+from sqlalchemy import URL
+
+import pgqrs
+
+
+def message(message: pgqrs.QueueMessage) -> None:
+    assert_type(message.id, int)
+    assert_type(message.payload, Any)
+    assert_type(message.vt, dt.datetime)
+    assert_type(message.dequeued_at, dt.datetime | None)
+    assert_type(message.consumer_worker_id, int | None)
+    assert_type(message.attempts, int)
+    message.id = 2  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def others(
+    archived: pgqrs.ArchivedMessage, queue: pgqrs.QueueInfo, metrics: pgqrs.QueueMetrics
+) -> None:
+    assert_type(archived.status, str)
+    assert_type(archived.archived_at, dt.datetime)
+    assert_type(archived.output, Any)
+    assert_type(queue.archive_mode, pgqrs.ArchiveMode)
+    assert_type(queue.visibility_timeout, dt.timedelta | None)
+    assert_type(metrics.total_messages, int)
+    assert_type(metrics.oldest_pending_age, dt.timedelta | None)
+
+
+def config() -> None:
+    config = pgqrs.Config.from_dsn("postgresql://localhost/mydb", schema="jobs")
+    assert_type(config, pgqrs.Config)
+    assert_type(pgqrs.Config.from_env(), pgqrs.Config)
+    assert_type(pgqrs.Config.from_file(Path("pgqrs.yaml")), pgqrs.Config)
+    assert_type(pgqrs.Config.load(schema="jobs"), pgqrs.Config)
+    assert_type(config.url, URL)
+    assert_type(config.schema_, str)
+    assert_type(config.max_attempts, int)
+
+
+def repositories(config: pgqrs.Config) -> None:
+    assert_type(pgqrs.Queues(config).get(1), pgqrs.QueueInfo)
+    assert_type(pgqrs.Queues(config).get_by_name("q"), pgqrs.QueueInfo)
+    assert_type(pgqrs.Queues(config).exists("q"), bool)
+    assert_type(pgqrs.Workers(config).list(), list[pgqrs.WorkerInfo])
+    assert_type(pgqrs.Messages(config).filter_by_fk(1), list[pgqrs.QueueMessage])
+    assert_type(pgqrs.Messages(config).update(1, priority=3), pgqrs.QueueMessage)
+    assert_type(pgqrs.Archive(config).count_by_fk(1), int)
+    assert_type(pgqrs.Archive(config).delete(1), bool)
+    with pgqrs.Queues(config) as queues:
+        assert_type(queues.count(), int)
