@@ -1,0 +1,107 @@
+"""A proxy before the server's socket that loses a reply, or a request, when it is told to."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL
+
+READY: Final = b"Z\0\0\0\5"
+"""How PostgreSQL says that it is done with a request; a letter about the transaction follows."""
+
+
+class Lossy:
+    """Forwards connections; what `lose` describes happens once for each time it was called."""
+
+    def __init__(self, listener: socket.socket, server: str) -> None:
+        self._listener = listener
+        self._server = server
+        self._losses: list[tuple[bytes, bool, Callable[[], Any]]] = []
+        self._open: list[socket.socket] = []
+        self.requests: list[bytes] = []
+
+    def lose(
+        self,
+        request: bytes = b"",
+        *,
+        done: bool = True,
+        then: Callable[[], Any] = lambda: None,
+    ) -> None:
+        """Break the connection that next sends something with `request` in it.
+
+        The server has `done` it by then, or never heard of it. `then` runs before the client
+        knows.
+        """
+        self._losses.append((request, done, then))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether all that was to be lost is lost."""
+        return not self._losses
+
+    def serve(self) -> None:
+        """Take connections until the listener is closed."""
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._server)
+                self._open += [client, server]
+                threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
+
+    def close(self) -> None:
+        """Break everything."""
+        for one in [self._listener, *self._open]:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        watch = selectors.DefaultSelector()
+        watch.register(client, selectors.EVENT_READ, server)
+        watch.register(server, selectors.EVENT_READ, client)
+        with client, server, watch, contextlib.suppress(OSError):
+            while True:
+                for key, _ in watch.select():
+                    data = key.fileobj.recv(2**20)  # type: ignore[union-attr]
+                    if not data or (key.fileobj is client and self._loses(data, server)):
+                        return
+                    key.data.sendall(data)
+
+    def _loses(self, data: bytes, server: socket.socket) -> bool:
+        self.requests.append(data)
+        if not self._losses or self._losses[0][0] not in data:
+            return False
+        _, done, then = self._losses.pop(0)
+        if done:
+            server.sendall(data)
+            reply = b""
+            while READY not in reply[-6:]:
+                reply += server.recv(2**20)
+        then()
+        return True
+
+
+@contextlib.contextmanager
+def lossy(url: URL) -> Iterator[tuple[Lossy, URL]]:
+    """Give a proxy before the server of `url` (a socket's directory), and the URL through it."""
+    port = url.query.get("port", "5432")
+    name = f".s.PGSQL.{port}"
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(Path(directory) / name))
+        listener.listen()
+        proxy = Lossy(listener, str(Path(str(url.query["host"])) / name))
+        serving = threading.Thread(target=proxy.serve)
+        serving.start()
+        try:
+            yield proxy, url.update_query_dict({"host": directory})
+        finally:
+            proxy.close()
+            serving.join()

@@ -1,0 +1,309 @@
+"""The statements that have a budget, each as the library sends it, with the index it is to use."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pgqrs import Archive, Config, Messages, Producer
+from pgqrs.statements import (
+    acknowledge,
+    lifecycle,
+    measure,
+    purge,
+    settle,
+    supervise,
+)
+from pgqrs.statements.lease import lease
+
+SPAN = dt.timedelta(seconds=30)
+STEADY, LATE, IDLE = 1, 2, 3
+HOLDER = {STEADY: 2, LATE: 3}
+READY, DELAYED, LEASED = "messages_ready", "messages_delayed", "messages_leased"
+PK, HISTORY, HISTORY_PK = "messages_pkey", "archive_queue", "archive_pkey"
+ARMS = frozenset([READY, DELAYED, LEASED, PK])
+BODY = '{"text": "' + "x" * 185 + '"}'
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A schema, and leases that the holder of the steady queue has there."""
+
+    schema: str
+    ids: list[int]
+    counts: list[int]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many buffers a statement may read: some, and some for each of its n rows."""
+
+    n: int = 1
+    each: int = 12
+    base: int = 20
+    sorted_rows: int = 0
+
+    def buffers(self, version: int) -> int:
+        # Before 17 each id of an array is looked up by a descent of its own.
+        return self.base + (self.each + (2 if version < 17 else 0)) * self.n
+
+
+@dataclass(frozen=True)
+class Case:
+    """A statement, what it may read, and by which indexes."""
+
+    name: str
+    call: Callable[[Connection, Scene], object]
+    indexes: frozenset[str]
+    budget: Budget
+
+
+def case(
+    name: str,
+    statement: Callable[[str], Any],
+    values: Callable[[Scene], dict[str, Any]],
+    *indexes: str,
+    **budget: int,
+) -> Case:
+    def call(connection: Connection, scene: Scene) -> object:
+        return connection.execute(statement(scene.schema), values(scene)).all()
+
+    return Case(name, call, frozenset(indexes), Budget(**budget))
+
+
+def rows(name: str, call: Callable[[Any, Any], object], *indexes: str, n: int = 1) -> Case:
+    """A method of the repositories: `call` gets those of messages and of the archive."""
+
+    def look(connection: Connection, scene: Scene) -> object:
+        config = config_of(scene)
+        return call(Messages(connection, config), Archive(connection, config))
+
+    return Case(name, look, frozenset(indexes), Budget(n))
+
+
+def leased(queue: int, n: int) -> Callable[[Connection, Scene], object]:
+    values = {"queue": queue, "worker": HOLDER[queue], "n": n, "timeout": None}
+    defaults = {"default_timeout": SPAN, "default_attempts": 5}
+    return lambda connection, scene: connection.execute(
+        lease(scene.schema), values | defaults
+    ).all()
+
+
+def one(**more: Any) -> Callable[[Scene], dict[str, Any]]:
+    return lambda scene: {"mid": scene.ids[0], "rc": scene.counts[0], "worker": 2, **more}
+
+
+def many(n: int, **more: Any) -> Callable[[Scene], dict[str, Any]]:
+    return lambda scene: {"mids": scene.ids[:n], "rcs": scene.counts[:n], "worker": 2, **more}
+
+
+def history(n: int, **more: Any) -> Callable[[Scene], dict[str, Any]]:
+    ids = [1 + 7_001 * i for i in range(n)]
+    return given(mids=ids, rcs=[1] * n, worker=2, **more)
+
+
+def given(**values: Any) -> Callable[[Scene], dict[str, Any]]:
+    return lambda _: values
+
+
+def produced(name: str, call: Callable[[Producer], object], n: int = 1) -> Case:
+    """A method of the producer: an INSERT, whose index entries need no scan."""
+
+    def add(connection: Connection, scene: Scene) -> object:
+        return call(Producer(connection, "steady", config=config_of(scene)))
+
+    return Case(name, add, frozenset(), Budget(n))
+
+
+def config_of(scene: Scene) -> Config:
+    return Config.from_dsn("postgresql://unused", schema=scene.schema)
+
+
+ACKNOWLEDGING = [
+    case("archive one", acknowledge.archive_one, one(outcome="completed", result='{"a": 1}'), PK),
+    *(
+        case(f"archive {n}", acknowledge.archive_many, many(n, outcome="completed"), PK, n=n)
+        for n in (10, 100)
+    ),
+    case("delete one", acknowledge.delete_one, one(), PK),
+    case("delete 10", acknowledge.delete_many, many(10), PK, n=10),
+    case("delete 100", acknowledge.delete_many, many(100), PK, n=100),
+    case("extend", acknowledge.extend, one(span=SPAN), PK),
+    case("extend as producer", acknowledge.extend_produced, one(worker=1, span=SPAN), PK),
+    *(
+        # Two index entries a row, as for a lease.
+        case(f"release {n}", acknowledge.release, many(n, **how), PK, n=n, each=13)
+        for n, how in ((10, {"span": SPAN, "phase": 1}), (100, {"span": SPAN * 0, "phase": 0}))
+    ),
+    case(
+        "find archived",
+        acknowledge.find_archived,
+        history(10, outcome="completed"),
+        HISTORY_PK,
+        n=10,
+    ),
+    case("exist", acknowledge.exist, history(10), PK, HISTORY_PK, n=10),
+]
+ENQUEUEING = [
+    produced("enqueue", lambda producer: producer.enqueue(BODY)),
+    produced("enqueue delayed", lambda producer: producer.enqueue_delayed(BODY, SPAN)),
+    produced("enqueue 100", lambda producer: producer.batch_enqueue([BODY] * 100), n=100),
+]
+UPTO = 2**62
+EVER, NEVER = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2000, 3000))
+PURGING = [
+    case(
+        f"purge {n} {statement.__name__} of {queue}",
+        statement,
+        given(queue=queue, upto=UPTO, n=n),
+        index,
+        PK,
+        n=n,
+    )
+    for statement, index in (
+        (purge.ready, READY),
+        (purge.delayed, DELAYED),
+        (purge.leased, LEASED),
+    )
+    for queue, n in ((STEADY, 100), (STEADY, 5000), (IDLE, 5000))
+]
+PURGING += [
+    case("newest", purge.newest, given(), PK),
+    *(
+        case(
+            f"purge 1000 archived of {queue} from {after or 'ever'} to {upto}",
+            purge.archived,
+            given(queue=queue, after=after, upto=upto, n=1000),
+            HISTORY,
+            n=1000,
+        )
+        for queue in (STEADY, IDLE)
+        for after, upto in ((None, NEVER), (EVER, NEVER), (None, EVER))
+    ),
+]
+# A pass over the leases, of which there are 900, and 14 buffers for each row that changes.
+PASS = {"base": 400, "each": 14, "sorted_rows": 900}
+AGE = dt.timedelta(hours=5)
+ALIVE, NOT_ALIVE = {"age": AGE}, {"age": -AGE}
+SUPERVISING = [
+    case("give all back", lifecycle.give_back_all, given(me=2), LEASED, n=150, **PASS),
+    case("shut down", lifecycle.shut_down, given(me=2), LEASED, n=0, **PASS),
+    case("expire leases", supervise.expire_leases, given(me=2), LEASED, n=150, **PASS),
+    case("remove worker", supervise.remove, given(me=2), LEASED, n=0, **PASS),
+    case("purge no workers", supervise.purge, given(**ALIVE), LEASED, n=0, **PASS),
+    case("purge workers", supervise.purge, given(**NOT_ALIVE), LEASED, n=296, **PASS),
+]
+for _by_queue, _which in ((False, {}), (True, {"queue": "steady"})):
+    _whose = "of a queue" if _by_queue else "of all"
+    SUPERVISING += [
+        case(
+            f"{name} {_whose}",
+            lambda schema, made=statement, by_queue=_by_queue: made(schema, by_queue=by_queue),
+            given(**_which, **age),
+            LEASED,
+            n=n,
+            **PASS,
+        )
+        for name, statement, age, n in (
+            ("reclaim nothing", supervise.reclaim, ALIVE, 0),
+            ("reclaim", supervise.reclaim, NOT_ALIVE, 300 + 450),
+            ("statistics", supervise.stats, ALIVE, 0),
+            ("health", supervise.health, ALIVE, 0),
+        )
+    ]
+
+
+def settling(**columns: Any) -> Callable[[Scene], dict[str, Any]]:
+    return many(100, **{name: [value] * 100 for name, value in columns.items()})
+
+
+RETRY = {"default_delay": SPAN, "default_limit": SPAN, "default_backoff": True}
+SETTLING = [
+    case(
+        "finish 100",
+        settle.finish_many,
+        settling(outcomes="completed", results="1", reasons=None),
+        PK,
+        n=100,
+    ),
+    case(
+        "fail 100",
+        settle.fail_many,
+        lambda scene: (
+            settling(reasons='"why"', waits=None)(scene)
+            | {"queue": STEADY, "default_attempts": 5, **RETRY}
+        ),
+        PK,
+        n=100,
+        each=20,  # it looks at each lease twice: is it the last attempt, or not
+    ),
+    case("extend 100", settle.extend_many, many(100, span=SPAN), PK, n=100, each=15),
+]
+CAP = 1000
+MEASURING = [
+    # Five counts and four heads, each row of a count at most a visit to its page.
+    case(
+        f"metrics of {queue}",
+        measure.one_queue,
+        given(queue=queue, cap=CAP),
+        *(READY, DELAYED, LEASED, HISTORY),
+        n=5 * CAP,
+        each=1,
+        base=100,
+    )
+    for queue in ("steady", "late", "idle")
+]
+MEASURING.append(
+    case(
+        "metrics of every queue",
+        measure.every_queue,
+        given(cap=CAP),
+        *(READY, DELAYED, LEASED, HISTORY),
+        n=3 * 5 * CAP,
+        each=1,
+        base=300,
+        sorted_rows=3,  # the queues
+    )
+)
+LOOKING = [
+    rows("get message", lambda m, _: m.get(310_001), PK),
+    rows("get archived", lambda _, a: a.get(77), HISTORY_PK),
+    rows("update message", lambda m, _: m.update(310_001, message_type="x"), PK),
+    rows("delete message", lambda m, _: m.delete(310_001), PK),
+    rows("list messages", lambda m, _: m.list(100), PK, n=100),
+    rows("list archive", lambda _, a: a.list(100), HISTORY_PK, n=100),
+    *(
+        rows(
+            f"list messages of {queue}",
+            lambda m, _, queue=queue: m.filter_by_fk(queue, 100),
+            *(READY, DELAYED, LEASED),
+            n=100,
+        )
+        for queue in (STEADY, LATE, IDLE)
+    ),
+    *(
+        rows(
+            f"list archive of {queue}",
+            lambda _, a, queue=queue: a.filter_by_fk(queue, 100),
+            HISTORY,
+            n=100,
+        )
+        for queue in (STEADY, IDLE)
+    ),
+    # Through the index of all leases, of which there are 900.
+    rows("list held", lambda m, _: m.filter_by_worker(2, 100), LEASED, n=100),
+    rows("count held", lambda m, _: m.count_by_worker(2), LEASED, n=100),
+]
+CASES = [
+    *ACKNOWLEDGING,
+    *ENQUEUEING,
+    *PURGING,
+    *SUPERVISING,
+    *SETTLING,
+    *MEASURING,
+    *LOOKING,
+]

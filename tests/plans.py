@@ -1,0 +1,313 @@
+"""Read what PostgreSQL does for the library's own SQL, on a history it knows well, badly or not.
+
+`furnish` fills one schema a state of the statistics; `Explainer` captures statements as the
+library sends them and explains them, with values and as generic plans. No planner setting is
+changed anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import URL, Connection, create_engine, event
+
+from pgqrs import migrations
+
+BIG = ("pgqrs_messages", "pgqrs_archive")
+STATES = ("analyzed", "unanalyzed", "analyzed_empty", "analyzed_different")
+
+# The queue `steady` has nothing late; `late` has delayed, expired and exhausted messages that are
+# due; `idle` has nothing at all. Messages are younger than the archive, as in life.
+QUEUES = """
+INSERT INTO pgqrs_queues (queue_name) VALUES ('steady'), ('late'), ('idle');
+INSERT INTO pgqrs_workers (queue_id, role, hostname, port)
+  SELECT 1 + g % 2, 'consumer', 'host', g FROM generate_series(1, 300) g;
+"""
+DIFFERENT = """
+INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, state, payload, read_ct, consumer_worker_id)
+  SELECT 3, now(), now(), 2, '1', 1, 7 FROM generate_series(1, 2000);
+INSERT INTO pgqrs_archive
+    (id, queue_id, vt, enqueued_at, archived_at, read_ct, returned_ct, priority, status)
+  SELECT g, 3, now(), now(), now() - interval '30 d', 1, 0, 0, 'failed'
+  FROM generate_series(1, 50) g;
+"""
+FORGOTTEN = """
+DELETE FROM pgqrs_messages;
+DELETE FROM pgqrs_archive;
+"""
+ROWS = """
+INSERT INTO pgqrs_archive (id, queue_id, vt, enqueued_at, dequeued_at, archived_at,
+    consumer_worker_id, read_ct, returned_ct, priority, status, payload)
+  SELECT g, 1 + (g % 10 = 0)::int, now(), now(), now(), now() - (110000 - g) * interval '10 s',
+    1 + g % 300, 1, 0, 0, CASE WHEN g % 50 = 0 THEN 'failed' ELSE 'completed' END,
+    '{"a": 1}'
+  FROM generate_series(1, 110000) g;
+ALTER TABLE pgqrs_messages ALTER id RESTART WITH 200001;
+CREATE TEMPORARY VIEW body AS SELECT jsonb_build_object('text', repeat('x', 185)) AS payload;
+INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, producer_worker_id, state, payload)
+  SELECT 1 + (g % 11 = 0)::int, now() + (3600 + g * 7919 % 100000) * interval '1 s',
+    now() - interval '1 d', 1, 1, payload
+  FROM body, generate_series(1, 110000) g;
+INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, dequeued_at, producer_worker_id, state,
+    payload, read_ct, consumer_worker_id)
+  SELECT 1, now() + interval '1 h', now() - interval '1 d', now(), 1, 2, payload, 1, 2 + g % 3 * 2
+  FROM body, generate_series(1, 450) g;
+INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, producer_worker_id, state, payload, read_ct,
+    consumer_worker_id)
+  SELECT 2, now() - g * interval '1 s', now() - interval '1 d', 1, 1 + (g > 400)::int, payload,
+    CASE WHEN g <= 400 THEN 0 WHEN g % 3 = 0 THEN 5 ELSE 1 END, CASE WHEN g > 400 THEN 3 END
+  FROM body, generate_series(1, 850) g;
+INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, producer_worker_id, priority, state, payload)
+  SELECT 1 + g % 2, now(), now() - interval '1 d', 1, CASE WHEN g % 7 = 0 THEN 5 ELSE 0 END, 0,
+    payload
+  FROM body, generate_series(1, 20400) g;
+DROP VIEW body;
+"""
+
+
+def furnish(url: URL) -> None:
+    """Make and fill the four schemas."""
+    engine = create_engine(url)
+    for state in STATES:
+        migrations.install(engine, state)
+    engine.dispose()
+    with psycopg.connect(_dsn(url), autocommit=True) as connection:
+        # Loading without triggers is quicker; the rows are as consistent as any.
+        connection.execute("SET session_replication_role = replica")
+        for state in STATES:
+            connection.execute(f"SET search_path = {state}".encode())
+            for part in _parts(state):
+                connection.execute(part.encode())
+
+
+def _parts(state: str) -> Iterator[str]:
+    tables = ("pgqrs_queues", "pgqrs_workers", *BIG)
+    analyze = f"ANALYZE {', '.join(tables)};"
+    yield from (f"ALTER TABLE {table} SET (autovacuum_enabled = off)" for table in tables)
+    yield QUEUES
+    if state == "analyzed_empty":
+        yield analyze
+    if state == "analyzed_different":
+        yield from (DIFFERENT, analyze, FORGOTTEN)
+    yield ROWS
+    if state == "analyzed":
+        yield analyze
+
+
+def _dsn(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, executed or not."""
+
+    root: dict[str, Any]
+    text: str = field(repr=False)
+
+    @property
+    def buffers(self) -> int:
+        """Shared buffers hit and read.
+
+        A CTE that nothing reads runs after the plan proper, and its buffers are not in the root.
+        """
+        read = {node["CTE Name"] for node in self.nodes() if node["Node Type"] == "CTE Scan"}
+        late = [cte for name, cte in self.ctes().items() if name not in read]
+        return sum(_buffers(node) for node in (self.root, *late))
+
+    def nodes(self) -> Iterator[dict[str, Any]]:
+        return _nodes(self.root)
+
+    def ctes(self) -> dict[str, dict[str, Any]]:
+        named = ((node.get("Subplan Name", ""), node) for node in self.nodes())
+        return {name.removeprefix("CTE "): node for name, node in named if name.startswith("CTE ")}
+
+    def indexes(self) -> set[str]:
+        """The indexes that are used, without the prefix they share."""
+        named = (node["Index Name"] for node in self.nodes() if "Index Name" in node)
+        return {name.removeprefix("pgqrs_") for name in named}
+
+    def indexes_in(self, cte: str) -> set[str]:
+        """The indexes that one CTE's own scan uses."""
+        return Plan(self.ctes()[cte], "").indexes()
+
+    def rows_taken(self, cte: str) -> int:
+        """How many rows the scan under an UPDATE or DELETE in a CTE found."""
+        (scan,) = [
+            node for node in self.ctes()[cte]["Plans"] if node["Parent Relationship"] == "Outer"
+        ]
+        return round(scan["Actual Rows"])
+
+    def whole_scans(self) -> list[str]:
+        """The large tables of which everything is looked at."""
+        return [
+            node["Relation Name"]
+            for node in self.nodes()
+            if node["Node Type"] == "Seq Scan" and node["Relation Name"] in BIG
+        ]
+
+    def sorts(self) -> list[float]:
+        """How many rows each sort read; in a plan not executed, 0 where it sorts no table."""
+        return [
+            _rows(node["Plans"][0], float("inf") if _reads_table(node) else 0)
+            for node in self.nodes()
+            if node["Node Type"].endswith("Sort")
+        ]
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def _buffers(node: dict[str, Any]) -> int:
+    return int(node.get("Shared Hit Blocks", 0) + node.get("Shared Read Blocks", 0))
+
+
+def _rows(node: dict[str, Any], unknown: float) -> float:
+    return float(node["Actual Rows"] * node["Actual Loops"]) if "Actual Rows" in node else unknown
+
+
+def _reads_table(node: dict[str, Any]) -> bool:
+    # What comes through a LIMIT is bounded, and subplans are looked at by themselves.
+    if node["Node Type"] == "Limit":
+        return False
+    apart = ("InitPlan", "SubPlan")
+    children = [c for c in node.get("Plans", ()) if c["Parent Relationship"] not in apart]
+    return node.get("Relation Name") in BIG or any(_reads_table(child) for child in children)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A statement as the library sent it to the driver."""
+
+    text: str
+    values: dict[str, Any]
+
+    def arguments(self) -> sql.Composable:
+        """The values, in the order in which the driver numbers them."""
+        names = dict.fromkeys(re.findall(r"%\((\w+)\)s", self.text))
+        values = sql.SQL(", ").join(sql.Literal(self.values[name]) for name in names)
+        return sql.SQL("({})").format(values) if names else sql.SQL("")
+
+
+class Explainer:
+    """Captures on one connection and explains on another, which nothing else prepares on."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine = create_engine(url, isolation_level="READ COMMITTED")
+        self._driver = psycopg.connect(_dsn(url), autocommit=True)
+        self._driver.prepare_threshold = None
+        self._driver.prepared_max = None
+        self._prepared: dict[str, tuple[str, str, list[str]]] = {}
+        self.version = self._driver.info.server_version // 10_000
+
+    def close(self) -> None:
+        self._engine.dispose()
+        self._driver.close()
+
+    def capture(self, call: Callable[[Connection], object]) -> list[Sent]:
+        """Give what `call` sends; what it does is rolled back."""
+        sent: list[Sent] = []
+
+        def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+            sent.append(Sent(statement, values))
+
+        event.listen(self._engine, "before_cursor_execute", note)
+        try:
+            with self._engine.connect() as connection, connection.begin() as transaction:
+                call(connection)
+                transaction.rollback()
+        finally:
+            event.remove(self._engine, "before_cursor_execute", note)
+        return sent
+
+    def custom(self, sent: Sent) -> Plan:
+        """Execute with the values known to the planner, as the first five times; warm."""
+        explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sent.text
+        self._rolled_back(explain, sent.values)
+        return self._rolled_back(explain, sent.values)
+
+    def prepared(self, sent: Sent) -> Plan:
+        """Execute as after many executions: the generic plan, if the server settles on it."""
+        self.is_generic(sent)
+        explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ") + self._execute(sent)
+        self._rolled_back(explain)
+        return self._rolled_back(explain)
+
+    def is_generic(self, sent: Sent) -> bool:
+        """Say whether the server settles on the generic plan, which it decides after five."""
+        for _ in range(8):  # explaining counts as executing, and leaves nothing behind
+            self._rolled_back(sql.SQL("EXPLAIN (FORMAT JSON) ") + self._execute(sent))
+            if self._generic_plans(self._prepare(sent)[0]) > 0:
+                return True
+        return False
+
+    def generic(self, sent: Sent) -> Plan:
+        """Give the generic plan, unexecuted, whether or not it is the one that would be taken."""
+        _, statement, types = self._prepare(sent)
+        typed = re.sub(
+            r"\$(\d+)(?!\d|::)", lambda found: f"{found[0]}::{types[int(found[1]) - 1]}", statement
+        )
+        result = self._raw(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {typed}")
+        return _plan(json.loads(result.get_value(0, 0) or b""))
+
+    def ask(self, query: str) -> list[Any]:
+        """Give the rows of a query of the test's own."""
+        return self._driver.execute(query.encode()).fetchall()
+
+    def _execute(self, sent: Sent) -> sql.Composable:
+        name = sql.Identifier(self._prepare(sent)[0])
+        return sql.SQL("EXECUTE {}{}").format(name, sent.arguments())
+
+    def _prepare(self, sent: Sent) -> tuple[str, str, list[str]]:
+        if sent.text not in self._prepared:
+            self._driver.prepare_threshold = 5
+            self._raw("BEGIN")
+            self._driver.execute(sent.text.encode(), sent.values, prepare=True)
+            self._raw("ROLLBACK")
+            self._driver.prepare_threshold = None
+            row = self._driver.execute(
+                "SELECT name, statement, parameter_types::text[] FROM pg_prepared_statements"
+                " ORDER BY prepare_time DESC, name DESC LIMIT 1"
+            ).fetchone()
+            assert row is not None
+            self._prepared[sent.text] = row
+        return self._prepared[sent.text]
+
+    def _generic_plans(self, name: str) -> int:
+        query = "SELECT generic_plans FROM pg_prepared_statements WHERE name = %s"
+        row = self._driver.execute(query, [name]).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _rolled_back(self, statement: str | sql.Composable, values: Any = None) -> Plan:
+        query = statement.encode() if isinstance(statement, str) else statement
+        self._raw("BEGIN")
+        try:
+            row = self._driver.execute(query, values).fetchone()
+        finally:
+            self._raw("ROLLBACK")
+        assert row is not None
+        return _plan(row[0])
+
+    def _raw(self, statement: str) -> Any:
+        # Past psycopg, which forgets what it prepared when it sees a ROLLBACK.
+        result = self._driver.pgconn.exec_(statement.encode())
+        assert result.status in (
+            psycopg.pq.ExecStatus.COMMAND_OK,
+            psycopg.pq.ExecStatus.TUPLES_OK,
+        ), result.error_message
+        return result
+
+
+def _plan(explained: list[dict[str, Any]]) -> Plan:
+    root = explained[0]["Plan"]
+    return Plan(root, json.dumps(root, indent=1))

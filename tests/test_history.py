@@ -1,0 +1,295 @@
+"""Many processes at once, killed at any moment, and the queue keeps every promise.
+
+First that the judge of histories sees each kind of broken promise; then the real thing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from history import LOST, OK, UNKNOWN, Fence, Lease, Operation, Row, faults, read
+from history_client import END, LIMIT, QUEUE, never_acknowledged, run
+from sqlalchemy import Engine, text
+
+from pgqrs import Admin
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["history_client"])
+REST = text(
+    "SELECT id, payload->>'key', read_ct, returned_ct, consumer_worker_id, NULL AS status"
+    " FROM pgqrs.pgqrs_messages UNION ALL"
+    " SELECT id, payload->>'key', read_ct, returned_ct, consumer_worker_id, status"
+    " FROM pgqrs.pgqrs_archive"
+)
+
+
+class Story:
+    """A history told in order: each call is answered before the next, unless it is not."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.rest: list[Row] = []
+        self.clock = itertools.count(1)
+
+    def tell(self, kind: str, *, answered: bool = True, **what: Any) -> Operation:
+        self.operations.append(Operation(kind, next(self.clock), worker=7, **what))
+        self.operations[-1].answered = next(self.clock) if answered else None
+        return self.operations[-1]
+
+    def enqueue(self, **ids: int) -> None:
+        self.tell("enqueue", keys=[*ids], ids=[*ids.values()])
+
+    def lease(self, each: int, count: int, begun: int, until: int, key: str = "") -> None:
+        lease = Lease(each, count, key or "abcdef"[each - 1], begun, until)
+        self.tell("lease", size=1, leases=[lease])
+
+    def act(self, kind: str, each: int, count: int, outcome: str = OK, until: int = 0) -> None:
+        self.tell(kind, fences=[Fence(each, count)], outcomes=[outcome], until=until)
+
+    def row(self, each: int, count: int, status: str | None = None, **other: Any) -> None:
+        row = Row(each, "abcdef"[each - 1], count, 0, 7 if count else None, status)
+        self.rest.append(row._replace(**other))
+
+    def faults(self) -> list[str]:
+        return faults(self.operations, self.rest, limit=2)
+
+
+def a_good_one() -> Story:
+    """Messages a to f: archived, deleted, given back and archived, dead, waiting, unknown."""
+    story = Story()
+    story.enqueue(a=1, b=2, c=3, d=4, e=5)
+    story.tell("enqueue", answered=False, keys=["f"])
+    for each in (1, 2, 3, 4):
+        story.lease(each, 1, 100, 200)
+    story.act("archive", 1, 1)
+    story.act("delete", 2, 1)
+    story.act("archive", 2, 1, LOST)
+    story.act("release", 3, 1)
+    story.lease(3, 2, 120, 220)
+    story.act("extend", 3, 2, until=300)
+    story.lease(3, 3, 300, 400)
+    story.act("archive", 3, 2, LOST)
+    story.act("archive", 3, 3)
+    story.lease(4, 2, 200, 300)
+    story.row(1, 1, "completed")
+    story.row(3, 3, "completed", returned_ct=1)
+    story.row(4, 2, "dead")
+    story.row(5, 0)
+    story.row(6, 0)
+    return story
+
+
+FAULTS: dict[str, tuple[str, Callable[[Story], Any]]] = {
+    "lost": ("a message was lost", lambda s: s.rest.pop(3)),
+    "both places": ("in two places", lambda s: s.row(1, 1)),
+    "enqueued twice": ("one message twice", lambda s: s.row(9 - 3, 0, id=9)),
+    "unknown twice": ("one message twice", lambda s: s.row(6, 0, id=7)),
+    "from nowhere": ("a message from nowhere", lambda s: s.row(6, 0, id=8, key="z")),
+    "payloads mixed": ("another message's payload", lambda s: s.lease(5, 1, 1, 2, key="a")),
+    "same count twice": ("leased twice under one count", lambda s: s.lease(4, 2, 400, 500)),
+    "overlap": ("leases overlap", lambda s: edit(s, 4, 2, begun=199)),
+    "overlap after extending": ("leases overlap", lambda s: edit(s, 3, 3, begun=299)),
+    "leased before given back": ("leased before", lambda s: move(s, "lease", 3, 2, to=1)),
+    "read_ct fell": ("read_ct did not rise", lambda s: edit(s, 4, 2, begun=99)),
+    "nobody's lease": ("leases that nobody took", lambda s: drop(s, "lease", 4, 2)),
+    "counted, not leased": ("leases that nobody took", lambda s: change(s, 5, read_ct=1)),
+    "archived twice": ("ended twice", lambda s: s.act("archive", 1, 1)),
+    "archived and deleted": ("ended twice", lambda s: s.act("delete", 1, 1)),
+    "archived and dead": ("ended twice", lambda s: change(s, 1, status="dead", read_ct=2)),
+    "stale archive": ("under a lease that was over", lambda s: flip(s, "archive", 3, 2)),
+    "deleted, there": ("deleted and still there", lambda s: s.row(2, 1)),
+    "deleted, archived": ("deleted and still there", lambda s: s.row(2, 1, "completed")),
+    "archived, gone": ("not at rest as it was", lambda s: s.rest.pop(0)),
+    "archived, waits": ("not at rest as it was", lambda s: change(s, 1, status=None)),
+    "other holder": ("not at rest as it was", lambda s: change(s, 1, worker=8)),
+    "archived by nobody": ("archived by nobody", lambda s: change(s, 5, status="completed")),
+    "extended after the end": ("acted on after its end", lambda s: s.act("extend", 1, 1)),
+    "acted unleased": ("acted on without a lease", lambda s: s.act("release", 5, 1)),
+    "told lost": ("told lost without reason", lambda s: flip(s, "archive", 1, 1, LOST)),
+    "dead early": ("dead and the limit", lambda s: change(s, 4, returned_ct=1)),
+    "dead late": ("dead and the limit", lambda s: change(s, 3, returned_ct=0)),
+    "release cost": ("given back more or less", lambda s: change(s, 3, returned_ct=0)),
+    "release doubled": ("given back more or less", lambda s: change(s, 3, returned_ct=2)),
+}
+
+
+def place(story: Story, kind: str, each: int, count: int) -> int:
+    for number, operation in enumerate(story.operations):
+        named = [*operation.fences, *(Fence(*lease[:2]) for lease in operation.leases)]
+        if operation.kind == kind and (each, count) in named:
+            return number
+    raise LookupError
+
+
+def edit(story: Story, each: int, count: int, **new: Any) -> None:
+    operation = story.operations[place(story, "lease", each, count)]
+    operation.leases = [operation.leases[0]._replace(**new)]
+
+
+def flip(story: Story, kind: str, each: int, count: int, outcome: str = OK) -> None:
+    story.operations[place(story, kind, each, count)].outcomes = [outcome]
+
+
+def drop(story: Story, kind: str, each: int, count: int) -> None:
+    del story.operations[place(story, kind, each, count)]
+
+
+def move(story: Story, kind: str, each: int, count: int, to: int) -> None:
+    operation = story.operations[place(story, kind, each, count)]
+    operation.sent = operation.answered = to
+
+
+def change(story: Story, each: int, **new: Any) -> None:
+    story.rest = [row._replace(**new) if row.id == each else row for row in story.rest]
+
+
+def test_a_good_history_passes() -> None:
+    """A history in which all promises are kept has no faults, whatever is unknown in it."""
+    assert a_good_one().faults() == []
+    story = a_good_one()
+    story.rest.pop()
+    assert story.faults() == [], "what a killed producer sent need not be there"
+    for kind, each, count in (("archive", 1, 1), ("delete", 2, 1), ("release", 3, 1)):
+        story = a_good_one()
+        flip(story, kind, each, count, UNKNOWN)
+        assert story.faults() == [], "an answer that never came may have been any"
+    story = a_good_one()
+    drop(story, "lease", 4, 2)
+    story.tell("lease", answered=False, size=1)
+    assert story.faults() == [], "a killed consumer had that lease"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_seen(name: str) -> None:
+    """The judge sees each kind of broken promise."""
+    fault, plant = FAULTS[name]
+    story = a_good_one()
+    plant(story)
+    assert any(fault in found for found in story.faults()), story.faults()
+
+
+@dataclass
+class Client:
+    """One process after another under one name: when killed, the next goes on."""
+
+    what: str
+    name: str
+    dsn: str
+    folder: Path
+    chance: random.Random
+    count: int = 0
+    kills: int = 0
+    logs: list[Path] = field(default_factory=list)
+    process: Any = None
+    fatal: int = 0
+
+    def start(self) -> None:
+        self.logs.append(self.folder / f"{self.name}.{len(self.logs)}.jsonl")
+        self.fatal = self.chance.randrange(4_000, 30_000)
+        sent = [key for o in self.history() for key in o.keys]
+        start = 1 + max([0, *(int(key.split("-")[1]) for key in sent)])
+        names = [f"{self.name}-{number}" for number in range(start, self.count + 1)]
+        arguments = (self.what, self.dsn, self.logs[-1], self.chance.random(), names)
+        self.process = FORKS.Process(target=run, args=arguments)
+        self.process.start()
+
+    def history(self) -> list[Operation]:
+        return [o for log in self.logs if log.exists() for o in read(log)]
+
+    def watch(self) -> bool:
+        """Kill it if its hour has come, and say whether it has finished."""
+        code, log = self.process.exitcode, self.logs[-1]
+        assert code in (None, 0), log.with_suffix(".err").read_text()
+        if code is None and self.kills and log.exists() and log.stat().st_size > self.fatal:
+            self.kills -= 1
+            self.process.kill()
+            self.process.join()
+            self.start()
+        return code == 0
+
+
+@pytest.fixture
+def clients(dsn: str, tmp_path: Path) -> Iterator[Callable[..., list[Client]]]:
+    """Makes clients, and leaves none behind."""
+    made: list[Client] = []
+
+    def make(seed: str, each: int, **options: int) -> list[Client]:
+        for number, what in itertools.product(range(each), ("produce", "consume")):
+            chance = random.Random(f"{seed}-{what}-{number}")
+            made.append(Client(what, f"{what}{number}", dsn, tmp_path, chance, **options))
+            made[-1].start()
+        return made
+
+    yield make
+    for client in made:
+        client.process.kill()
+        client.process.join()
+        client.process.close()
+
+
+def play(engine: Engine, crowd: list[Client], seconds: float) -> None:
+    """Watch the clients until the queue is empty and nobody adds to it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        finished = [client.watch() for client in crowd if client.what == "produce"]
+        ended = [client.name for client in crowd if client.what == "consume" and client.watch()]
+        assert not ended, "a consumer ended by itself"
+        with engine.connect() as connection:
+            left = connection.execute(text("SELECT FROM pgqrs.pgqrs_messages LIMIT 1")).first()
+        if all(finished) and left is None:
+            break
+        late = [(c.name, c.process.exitcode, len(c.logs), c.kills) for c in crowd]
+        assert time.monotonic() < deadline, f"the queue is not empty in time: {late}"
+        time.sleep(0.02)
+    (crowd[0].folder / END).touch()
+    for client in crowd:
+        client.process.join(30)
+        assert client.process.exitcode == 0, client.name
+
+
+def judge(engine: Engine, admin: Admin, crowd: list[Client]) -> None:
+    operations = [o for client in crowd for o in client.history()]
+    with engine.connect() as connection:
+        rest = [Row(*row) for row in connection.execute(REST)]
+    assert faults(operations, rest, LIMIT) == []
+    dead = {row.key for row in rest if row.status == "dead"}
+    assert {row.key for row in rest if never_acknowledged(row.key)} <= dead
+    assert admin.queue_metrics(QUEUE).total_messages == 0
+
+
+@pytest.mark.timeout(180)
+def test_processes_at_once(
+    engine: Engine, admin: Admin, clients: Callable[..., list[Client]]
+) -> None:
+    """4 producers, 4 consumers, 20,000 messages, short leases, SIGKILLs: all promises are kept."""
+    admin.create_queue(QUEUE)
+    seed = os.environ.get("PGQRS_TEST_SEED", "1")
+    crowd = clients(seed, 4, count=5000, kills=5)
+    play(engine, crowd, 120)
+    judge(engine, admin, crowd)
+    operations = [o for client in crowd for o in client.history()]
+    assert sum(len(o.keys) for o in operations) == 20_000
+    assert sum(client.kills for client in crowd) == 0, "some were never killed"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_processes_at_length(
+    engine: Engine, admin: Admin, clients: Callable[..., list[Client]]
+) -> None:
+    """The same with ten times the messages and kills, and other chances each time."""
+    admin.create_queue(QUEUE)
+    seed = str(time.time())
+    print("seed", seed)  # noqa: T201 - shown when the test fails
+    crowd = clients(seed, 4, count=50_000, kills=50)
+    play(engine, crowd, 1500)
+    judge(engine, admin, crowd)
