@@ -119,7 +119,7 @@ class Worker(Model):
             unique=True,
             postgresql_where=text("port IS NOT NULL AND shutdown_at IS NULL"),
         ),
-        {"postgresql_with": {"fillfactor": "50"}},
+        {"info": {"storage": {"fillfactor": "50"}}},
     )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -151,15 +151,17 @@ class Message(Model):
         Index("pgqrs_messages_delayed", "queue_id", "vt", postgresql_where=text("state = 1")),
         Index("pgqrs_messages_leased", "queue_id", "vt", postgresql_where=text("state = 2")),
         {
-            "postgresql_with": {
-                "fillfactor": "50",
-                "vacuum_index_cleanup": "on",
-                "vacuum_truncate": "off",
-                "autovacuum_vacuum_scale_factor": "0",
-                "autovacuum_vacuum_threshold": "5000",
-                "autovacuum_vacuum_cost_delay": "0",
-                "autovacuum_analyze_scale_factor": "0",
-                "autovacuum_analyze_threshold": "50000",
+            "info": {
+                "storage": {
+                    "fillfactor": "50",
+                    "vacuum_index_cleanup": "on",
+                    "vacuum_truncate": "off",
+                    "autovacuum_vacuum_scale_factor": "0",
+                    "autovacuum_vacuum_threshold": "5000",
+                    "autovacuum_vacuum_cost_delay": "0",
+                    "autovacuum_analyze_scale_factor": "0",
+                    "autovacuum_analyze_threshold": "50000",
+                }
             }
         },
     )
@@ -187,14 +189,13 @@ class Archive(Model):
 
     __tablename__ = "pgqrs_archive"
     __table_args__ = (
-        Index("pgqrs_archive_queue", "queue_id", "id"),
+        Index("pgqrs_archive_queue", "queue_id", "archived_at"),
         Index(
             "pgqrs_archive_unfinished",
             "queue_id",
             "id",
             postgresql_where=text("status <> 'completed'"),
         ),
-        Index("pgqrs_archive_archived_at", "archived_at", postgresql_using="brin"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

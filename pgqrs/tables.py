@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
@@ -41,6 +41,7 @@ class Table(Generic[M]):
     _columns: ClassVar[tuple[str, ...]]
     _number: ClassVar[int]
     _parent: ClassVar[str | None] = "queue_id"
+    _line: ClassVar[str] = "id"  # what follows the parent in its index
     _missing: ClassVar[type[Exception]]
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
@@ -91,30 +92,33 @@ class Table(Generic[M]):
 
         Raises TypeError where the table has no parent.
         """
-        return self._scalar(rows.count_of(self._table, self._of(), parent_id), {})
+        return self._scalar(rows.count_of(self._of(parent_id), self._table.c[self._line]), {})
 
     def filter_by_fk(self, parent_id: int, limit: int = 100, offset: int = 0) -> builtins.list[M]:
-        """Give up to `limit` rows of one queue by id, from an index that begins with the queue.
+        """Give up to `limit` rows of one queue, from an index that begins with the queue.
 
-        Raises TypeError where the table has no parent.
+        By id, but finished messages in the order in which they were finished. Raises TypeError
+        where the table has no parent.
         """
-        statement = rows.page_of(self._table, self._columns, self._of(), parent_id)
+        line = self._table.c[self._line]
+        statement = rows.page_of(self._table, self._columns, self._of(parent_id), line)
         return self._many(statement, limit, offset)
 
     def close(self) -> None:
         """Free what this object owns. Idempotent."""
         self.binding.close()
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _of(self) -> ColumnElement[int]:
+    def _of(self, parent_id: int) -> ColumnElement[bool]:
         if self._parent is None:
             raise TypeError(f"{type(self).__name__} has no parent to filter or count by")
-        return self._table.c[self._parent]
+        parent: ColumnElement[bool] = self._table.c[self._parent] == parent_id
+        return parent
 
     def _one(self, statement: sa.Executable, parameters: Mapping[str, Any]) -> Any:
         return self.binding.run(call(_first, statement, parameters))
@@ -185,12 +189,12 @@ class Messages(Table[QueueMessage]):
         Ready ones in the order of leasing, the others by vt: from the heads of three indexes, and
         no further than needed.
         """
-        statement = rows.message_page(self._table, self._columns, self._of() == parent_id)
+        statement = rows.message_page(self._table, self._columns, self._of(parent_id))
         return self._many(statement, limit, offset)
 
     def count_by_fk(self, parent_id: int) -> int:
         """Count the messages of one queue exactly, through the indexes of the three states."""
-        return self._scalar(rows.message_count(self._table, self._of() == parent_id), {})
+        return self._scalar(rows.message_count(self._table, self._of(parent_id)), {})
 
     def filter_by_worker(
         self, worker_id: int, limit: int = 100, offset: int = 0
@@ -208,6 +212,7 @@ class Archive(Table[ArchivedMessage]):
 
     _value = ArchivedMessage
     _columns = columns.ARCHIVED
+    _line = "archived_at"
     _number = 3
     _missing = MessageNotFoundError
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Table, inspect
+from sqlalchemy import Connection, Table, column, func, inspect, select
+from sqlalchemy import table as sql_table
 
 from pgqrs.migrations import VERSION_TABLE, head, installed_revision, only_ours, script_location
 from pgqrs.models import tables
@@ -105,12 +106,19 @@ def _of_details(connection: Connection, table: Table) -> Iterator[Finding]:
         if constraint.__visit_name__ == "check_constraint" and constraint.name not in present:
             message = f"check constraint {constraint.name} is missing"
             yield Finding("warning", message, _restore(schema))
-    storage = look.get_table_options(table.name, schema=schema).get("postgresql_with", {})
-    for name, value in (table.dialect_options["postgresql"]["with"] or {}).items():
+    storage = _storage(connection, table)
+    for name, value in table.info.get("storage", {}).items():
         if storage.get(name) != value:
             message = f"storage parameter {name} of {table.name} is {storage.get(name)}"
             remedy = f'ALTER TABLE "{schema}".{table.name} SET ({name} = {value})'
             yield Finding("warning", f"{message}, and should be {value}", remedy)
+
+
+def _storage(connection: Connection, table: Table) -> dict[str, str]:
+    classes = sql_table("pg_class", column("oid"), column("reloptions"), schema="pg_catalog")
+    name = func.to_regclass(f'"{table.schema}".{table.name}')
+    options = connection.scalar(select(classes.c.reloptions).where(classes.c.oid == name))
+    return dict(option.split("=", 1) for option in options or ())
 
 
 def _plain(predicate: Any) -> str:

@@ -199,7 +199,11 @@ class BoundWorker(LivingWorker, Generic[S]):
             return self.binding.run(call_)
         except WorkerUnseenError:  # deleted with its queue, which may be there again
             self._register_apart()
+        try:
             return self.binding.run(call_)
+        except WorkerUnseenError:
+            self._register_apart()  # for the caller's next transaction
+            raise
 
     def _register_apart(self) -> None:
         # Not in the transaction to come: a rollback would take the row back.

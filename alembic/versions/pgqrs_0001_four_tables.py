@@ -33,6 +33,12 @@ def to_queues(schema: str, table: str, column: str) -> sa.ForeignKeyConstraint:
     )
 
 
+def store(schema: str, table: str, **parameters: str) -> None:
+    # CREATE TABLE could say it, but not through SQLAlchemy 2.0.
+    settings = ", ".join(f"{name} = {value}" for name, value in parameters.items())
+    op.execute(f'ALTER TABLE "{schema}".{table} SET ({settings})')
+
+
 def create_queues(schema: str) -> None:
     op.create_table(
         "pgqrs_queues",
@@ -83,8 +89,8 @@ def create_workers(schema: str) -> None:
         ),
         to_queues(schema, "pgqrs_workers", "queue_id"),
         schema=schema,
-        postgresql_with={"fillfactor": "50"},
     )
+    store(schema, "pgqrs_workers", fillfactor="50")
     op.create_index("pgqrs_workers_queue", "pgqrs_workers", ["queue_id", "id"], schema=schema)
     op.create_index(
         "pgqrs_workers_address",
@@ -119,16 +125,18 @@ def create_messages(schema: str) -> None:
         sa.CheckConstraint("state BETWEEN 0 AND 2", name=op.f("pgqrs_messages_state_check")),
         to_queues(schema, "pgqrs_messages", "queue_id"),
         schema=schema,
-        postgresql_with={
-            "fillfactor": "50",
-            "vacuum_index_cleanup": "on",
-            "vacuum_truncate": "off",
-            "autovacuum_vacuum_scale_factor": "0",
-            "autovacuum_vacuum_threshold": "5000",
-            "autovacuum_vacuum_cost_delay": "0",
-            "autovacuum_analyze_scale_factor": "0",
-            "autovacuum_analyze_threshold": "50000",
-        },
+    )
+    store(
+        schema,
+        "pgqrs_messages",
+        fillfactor="50",
+        vacuum_index_cleanup="on",
+        vacuum_truncate="off",
+        autovacuum_vacuum_scale_factor="0",
+        autovacuum_vacuum_threshold="5000",
+        autovacuum_vacuum_cost_delay="0",
+        autovacuum_analyze_scale_factor="0",
+        autovacuum_analyze_threshold="50000",
     )
     index_of_state(schema, "ready", 0, ["queue_id", sa.text("priority DESC"), "id"])
     index_of_state(schema, "delayed", 1, ["queue_id", "vt"])
@@ -170,18 +178,13 @@ def create_archive(schema: str) -> None:
         to_queues(schema, "pgqrs_archive", "queue_id"),
         schema=schema,
     )
-    op.create_index("pgqrs_archive_queue", "pgqrs_archive", ["queue_id", "id"], schema=schema)
+    op.create_index(
+        "pgqrs_archive_queue", "pgqrs_archive", ["queue_id", "archived_at"], schema=schema
+    )
     op.create_index(
         "pgqrs_archive_unfinished",
         "pgqrs_archive",
         ["queue_id", "id"],
         schema=schema,
         postgresql_where=sa.text("status <> 'completed'"),
-    )
-    op.create_index(
-        "pgqrs_archive_archived_at",
-        "pgqrs_archive",
-        ["archived_at"],
-        schema=schema,
-        postgresql_using="brin",
     )

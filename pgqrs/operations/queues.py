@@ -164,18 +164,14 @@ def purge_archive(
 
     Raises QueueNotFoundError.
     """
-    queue_id = None if name is None else find(connection, schema, name).id
-    which = {"by_queue": name is not None, "by_age": older_than is not None}
-    key = {"queue": queue_id, "age": older_than}
-    key = {k: value for k, value in key.items() if value is not None}
-    upto = connection.scalar(purging.archived_upto(schema, **which), key)
-    deleted, after = 0, -1
-    while upto is not None:
-        place = {**key, "after": after, "upto": upto, "n": BATCH}
-        ids = connection.execute(purging.archived(schema, **which), place).scalars().all()
-        if not ids:
-            break
-        deleted, after = deleted + len(ids), max(ids)
+    which = everyone(connection, schema) if name is None else [find(connection, schema, name)]
+    upto = connection.scalar(purging.ago(), {"age": older_than or dt.timedelta()})
+    statement, deleted = purging.archived(schema), 0
+    for queue in which:
+        place = {"queue": queue.id, "after": None, "upto": upto, "n": BATCH}
+        while instants := connection.execute(statement, place).scalars().all():
+            deleted += len(instants)
+            place["after"] = max(instants)
     return deleted
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.per_schema import per_schema
-from pgqrs.statements.planning import by_its_index, counted
+from pgqrs.statements.planning import counted
 
 __all__ = ["every_queue", "one_queue"]
 
@@ -37,7 +37,7 @@ def every_queue(t: Tables) -> Executable:
 def _measures(t: Tables) -> list[ColumnElement[Any]]:
     q, m = t.queues, t.messages
     now = func.statement_timestamp()
-    of_queue, history = m.c.queue_id == q.c.id, by_its_index(t.archive.c.queue_id, q.c.id)
+    of_queue, history = m.c.queue_id == q.c.id, t.archive.c.queue_id == q.c.id
     delayed, leased = (of_queue, m.c.state == DELAYED), (of_queue, m.c.state == LEASED)
     waiting = _count(t, [m.c.priority.desc(), m.c.id], of_queue, m.c.state == READY)
     come = _count(t, [m.c.vt], *delayed, m.c.vt <= now)
@@ -50,7 +50,7 @@ def _measures(t: Tables) -> list[ColumnElement[Any]]:
         func.least(waiting + come + expired, bindparam("cap", type_=BigInteger)).label("pending"),
         _count(t, [m.c.vt], *delayed, m.c.vt > now).label("delayed"),
         _count(t, [m.c.vt], *leased, m.c.vt > now).label("locked"),
-        _count(t, [t.archive.c.queue_id, t.archive.c.id], history).label("archived"),
+        _count(t, [t.archive.c.archived_at], history).label("archived"),
         oldest.label("oldest_pending_at"),
         (now - oldest).label("oldest_pending_age"),
         bindparam("cap", type_=BigInteger).label("limit"),

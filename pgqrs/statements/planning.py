@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-__all__ = ["by_its_index", "counted", "in_order", "unestimated"]
+__all__ = ["counted", "in_order", "unestimated"]
 
 
 def unestimated(condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -29,15 +29,6 @@ def unestimated(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     its index.
     """
     return func.nullif(condition, false()).is_not(None)
-
-
-def by_its_index(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-    """Ask for `column = value` where the rows are ordered by `column` and what follows it.
-
-    After an equality the order would not need `column`, and the primary key, read past the rows of
-    all others, could serve it too.
-    """
-    return column.between(value, value)
 
 
 def in_order(

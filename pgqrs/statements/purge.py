@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    DateTime,
     Executable,
     Interval,
-    Table,
     any_,
     bindparam,
     delete,
     func,
     literal_column,
     select,
-    tuple_,
 )
 
-from pgqrs.models import DELAYED, LEASED, READY, Tables, tables
+from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.per_schema import per_schema
-from pgqrs.statements.planning import by_its_index, unestimated
+from pgqrs.statements.planning import unestimated
 
-__all__ = ["archived", "archived_upto", "delayed", "leased", "newest", "ready"]
+__all__ = ["ago", "archived", "delayed", "leased", "newest", "ready"]
 
 
 @per_schema
@@ -51,46 +49,35 @@ def leased(t: Tables) -> Executable:
     return _messages(t, LEASED, [t.messages.c.vt])
 
 
-@cache
-def archived_upto(schema: str, *, by_queue: bool, by_age: bool) -> Executable:
-    """Give the highest archived id of `queue` (by_queue) that is older than `age` (by_age)."""
-    a = tables(schema).archive
-    line = _line(a, by_queue=by_queue)
-    mine = [by_its_index(a.c.queue_id, _queue())] if by_queue else []
-    last = select(a.c.id).where(*mine, *_aged(a, by_age=by_age))
-    return last.order_by(*(column.desc() for column in line)).limit(literal_column("1"))
+@per_schema
+def archived(t: Tables) -> Executable:
+    """Delete the next `n` messages of `queue` that were archived from `after` to `upto`.
 
-
-@cache
-def archived(schema: str, *, by_queue: bool, by_age: bool) -> Executable:
-    """Delete the next `n` of those, with ids above `after` and up to `upto`; gives their ids."""
-    a = tables(schema).archive
-    line = _line(a, by_queue=by_queue)
-    queue = [_queue()] if by_queue else []
-    after, upto = bindparam("after", type_=BigInteger), bindparam("upto", type_=BigInteger)
+    Gives when they were; `after` is the last of these, or null to begin with.
+    """
+    a = t.archive
+    after = bindparam("after", type_=DateTime(timezone=True))
     chosen = (
         select(a.c.id)
         .where(
-            tuple_(*line) > tuple_(*queue, after),
-            tuple_(*line) <= tuple_(*queue, upto),
-            *_aged(a, by_age=by_age),
+            a.c.queue_id == _queue(),
+            a.c.archived_at >= func.coalesce(after, _EVER),
+            a.c.archived_at <= bindparam("upto", type_=DateTime(timezone=True)),
         )
-        .order_by(*line)
+        .order_by(a.c.archived_at)
         .limit(_n())
         .with_for_update(skip_locked=True)
     )
-    return delete(a).where(a.c.id == any_(func.array(chosen.scalar_subquery()))).returning(a.c.id)
+    gone = delete(a).where(a.c.id == any_(func.array(chosen.scalar_subquery())))
+    return gone.returning(a.c.archived_at)
 
 
-def _line(archive: Table, *, by_queue: bool) -> list[ColumnElement[Any]]:
-    """Give the columns of the index to walk along."""
-    return [archive.c.queue_id, archive.c.id] if by_queue else [archive.c.id]
+_EVER: ColumnElement[Any] = literal_column("timestamptz '-infinity'", DateTime(timezone=True))
 
 
-def _aged(archive: Table, *, by_age: bool) -> list[ColumnElement[bool]]:
-    # A statement without, because "parameter is null or column < parameter" can use no index.
-    age = bindparam("age", type_=Interval)
-    return [archive.c.archived_at < func.statement_timestamp() - age] if by_age else []
+def ago() -> Executable:
+    """Give the instant that is `age` ago, by the server's clock."""
+    return select(func.statement_timestamp() - bindparam("age", type_=Interval))
 
 
 def _messages(t: Tables, state: ColumnElement[int], order: list[ColumnElement[Any]]) -> Executable:

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, LEASED, READY
 from pgqrs.statements.columns import as_sent
-from pgqrs.statements.planning import by_its_index, counted, unestimated
+from pgqrs.statements.planning import counted, unestimated
 
 __all__ = [
     "add",
@@ -52,10 +52,11 @@ def page(table: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> A
     return _cut(rows)
 
 
-def page_of(table: Table, names: tuple[str, ...], parent: ColumnElement[int], value: Any) -> Any:
-    """Give `size` rows of one `parent` from `start` on, by id."""
-    rows = select(*as_sent(table, names)).where(by_its_index(parent, value))
-    return _cut(rows.order_by(parent, table.c.id))
+def page_of(
+    table: Table, names: tuple[str, ...], of_parent: ColumnElement[bool], order: ColumnElement[Any]
+) -> Any:
+    """Give `size` rows of one parent from `start` on, in the order of its index."""
+    return _cut(select(*as_sent(table, names)).where(of_parent).order_by(order))
 
 
 def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
@@ -86,9 +87,9 @@ def count(table: Table, *where: ColumnElement[bool]) -> Any:
     return select(func.count()).select_from(table).where(*where)
 
 
-def count_of(table: Table, parent: ColumnElement[int], value: Any) -> Any:
-    """Count the rows of one `parent`, exactly, through the index of parent and id."""
-    return select(counted([parent, table.c.id], by_its_index(parent, value)))
+def count_of(of_parent: ColumnElement[bool], order: ColumnElement[Any]) -> Any:
+    """Count the rows of one parent, exactly, in the order of its index."""
+    return select(counted([order], of_parent))
 
 
 def message_count(messages: Table, *where: ColumnElement[bool]) -> Any:
