@@ -9,7 +9,7 @@ from logging.config import fileConfig
 import sqlalchemy as sa
 from alembic import context
 
-from pgqrs import migrations, models
+from pgqrs import migrations
 from pgqrs.config import Config, validated_schema
 
 given = context.config.attributes  # what `pgqrs install` hands over: connection and schema
@@ -18,22 +18,10 @@ if not given and context.config.config_file_name:
     fileConfig(context.config.config_file_name, disable_existing_loggers=False)
 
 
-def configured(schema: str) -> dict[str, object]:
-    """Give what Alembic must know, online and offline."""
-    return {
-        "target_metadata": models.tables(schema).queues.metadata,
-        "version_table": migrations.VERSION_TABLE,
-        "version_table_schema": schema,
-        "include_schemas": True,
-        "include_name": migrations.only_ours(schema),
-        "compare_server_default": True,
-        "transaction_per_migration": False,
-    }
-
-
 def run_on(connection: sa.Connection, schema: str) -> None:
     """Make the schema if need be, then the steps, under the lock and in one transaction."""
-    context.configure(connection=connection, **configured(schema))
+    default = connection.dialect.default_schema_name
+    context.configure(connection=connection, **migrations.comparison(schema, default))
     with context.begin_transaction():
         migrations.lock(connection, schema)
         migrations.make_schema(connection, schema)
@@ -43,7 +31,10 @@ def run_on(connection: sa.Connection, schema: str) -> None:
 def run_offline(schema: str) -> None:
     """Print the SQL instead."""
     context.configure(
-        dialect_name="postgresql", literal_binds=True, transactional_ddl=True, **configured(schema)
+        dialect_name="postgresql",
+        literal_binds=True,
+        transactional_ddl=True,
+        **migrations.comparison(schema),
     )
     with context.begin_transaction():
         context.execute(sa.schema.CreateSchema(schema, if_not_exists=True))

@@ -178,10 +178,18 @@ class Consumer(BoundWorker[ConsumerSteps]):
             return None
         return self._run(self._steps.releasing_many(messages, delay))
 
-    def close(self) -> None:
-        """Give back what is still held, then stop the worker if nobody else shares it."""
+    def close(self, *, release: bool = True) -> None:
+        """Give back what is still held, then stop the worker if nobody else shares it.
+
+        Without `release` leases are left to run out, and their attempts count. Idempotent.
+        """
         try:
-            if not self._closed and self._own is self.binding and self._steps.ledger.fences():
+            if (
+                release
+                and not self._closed
+                and self._own is self.binding
+                and self._steps.ledger.fences()
+            ):
                 self.binding.run(self._steps.releasing_all())
         finally:
             self._let_go()
@@ -192,10 +200,7 @@ class Consumer(BoundWorker[ConsumerSteps]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._let_go()
+        self.close(release=error is None)
 
     def _waiting(self) -> Poller:
         self._check_open()

@@ -16,9 +16,19 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Table, column, func, inspect, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    TableClause,
+    column,
+    func,
+    inspect,
+    select,
+)
 from sqlalchemy import table as sql_table
-from sqlalchemy.schema import CreateSchema, DropSchema, DropTable
+from sqlalchemy.schema import BLANK_SCHEMA, CreateSchema, DropSchema, DropTable
 
 from pgqrs.config import validated_schema
 from pgqrs.errors import SchemaError
@@ -27,12 +37,12 @@ from pgqrs.translation import translated
 
 __all__ = [
     "VERSION_TABLE",
+    "comparison",
     "head",
     "install",
     "installed_revision",
     "lock",
     "make_schema",
-    "only_ours",
     "script_location",
     "uninstall",
 ]
@@ -124,10 +134,30 @@ def make_schema(connection: Connection, schema: str) -> None:
         connection.execute(CreateSchema(schema))
 
 
-def only_ours(schema: str) -> Callable[[str | None, str, Any], bool]:
-    """Give Alembic's `include_name` filter that sees nothing but pgqrs's tables in `schema`."""
-    names = {table.name for table in tables(schema)}
+def comparison(schema: str, default: str | None = None) -> dict[str, Any]:
+    """Give what Alembic must know to compare our tables in `schema`, and no others.
 
+    `default` is the connection's own schema, which Alembic never calls by its name.
+    """
+    named = None if schema == default else schema
+    ours = tables(schema)
+    metadata = ours.queues.metadata
+    if named is None:
+        metadata = MetaData(naming_convention=metadata.naming_convention)
+        nameless: Any = {"schema": None, "referred_schema_fn": lambda *_: BLANK_SCHEMA}
+        for table in ours:
+            table.to_metadata(metadata, **nameless)
+    return {
+        "target_metadata": metadata,
+        "include_schemas": True,
+        "include_name": _only(named, {table.name for table in ours}),
+        "version_table": VERSION_TABLE,
+        "version_table_schema": schema,
+        "compare_server_default": True,
+    }
+
+
+def _only(schema: str | None, names: set[str]) -> Callable[[str | None, str, Any], bool]:
     def include_name(name: str | None, kind: str, _parents: Any) -> bool:
         if kind == "schema":
             return name == schema
@@ -146,25 +176,34 @@ def _alembic(output: io.StringIO, **handed_over: Any) -> AlembicConfig:
 
 
 def _all_tables(schema: str) -> list[Table]:
-    ours = tables(schema)
-    version = Table(VERSION_TABLE, ours.queues.metadata, schema=schema, extend_existing=True)
-    return [version, *ours]
+    return [Table(VERSION_TABLE, MetaData(), schema=schema), *tables(schema)]
 
 
 def _only_these_in(connection: Connection, schema: str, ours: set[str]) -> bool:
-    look = inspect(connection)
-    if schema == "public" or not look.has_schema(schema):
+    """Say whether nothing in `schema` but these tables would keep it from being dropped."""
+    if schema == "public" or not inspect(connection).has_schema(schema):
         return False
-    relations = {
-        *look.get_table_names(schema=schema),
-        *look.get_view_names(schema=schema),
-        *look.get_materialized_view_names(schema=schema),
-        *(n for n in look.get_sequence_names(schema=schema) if not n.startswith("pgqrs_")),
-    }
-    functions = sql_table("pg_proc", column("pronamespace"), schema="pg_catalog")
-    inside = functions.c.pronamespace == func.to_regnamespace(func.quote_ident(schema))
-    count = connection.scalar(select(func.count()).select_from(functions).where(inside))
-    return relations <= ours and count == 0
+    depend = _catalog("pg_depend", "objid", "refclassid", "refobjid", "deptype")
+    relations = _catalog("pg_class", "oid", "relname", "relnamespace")
+    of_schema = func.to_regnamespace(func.quote_ident(schema))
+    mine = select(relations.c.oid).where(
+        relations.c.relnamespace == of_schema, relations.c.relname.in_(ours)
+    )
+    sequence = depend.alias("sequence")
+    their_sequences = select(sequence.c.objid).where(
+        sequence.c.refobjid.in_(mine), sequence.c.deptype == "i"
+    )
+    others = select(func.count()).where(
+        depend.c.refclassid == func.to_regclass("pg_catalog.pg_namespace"),
+        depend.c.refobjid == of_schema,
+        depend.c.objid.not_in(mine),
+        depend.c.objid.not_in(their_sequences),
+    )
+    return connection.scalar(others) == 0
+
+
+def _catalog(name: str, *columns: str) -> TableClause:
+    return sql_table(name, *(column(each) for each in columns), schema="pg_catalog")
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""Compare the tables in the database with what this version of pgqrs needs; changes nothing."""
+"""Compare the tables in the database with what this version of pgqrs needs; changes nothing.
+
+Alembic finds the differences that it would migrate; predicates, checks, primary keys and storage
+parameters are looked at here. A difference is told with the SQL that mends it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,27 @@ from typing import Any, Final
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Table, column, func, inspect, select
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Identity,
+    Index,
+    Table,
+    column,
+    func,
+    inspect,
+    select,
+)
 from sqlalchemy import table as sql_table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import AddConstraint, CreateColumn, CreateIndex, ExecutableDDLElement
 
-from pgqrs.migrations import VERSION_TABLE, head, installed_revision, only_ours, script_location
+from pgqrs.migrations import comparison, head, installed_revision, script_location
 from pgqrs.models import tables
 from pgqrs.types import Finding
 
 __all__ = ["verify"]
-
-_INSTALL: Final = "pgqrs install"
 
 
 def verify(connection: Connection, schema: str) -> list[Finding]:
@@ -36,98 +51,179 @@ def _of_revision(connection: Connection, schema: str) -> list[Finding]:
     if installed == wanted:
         return []
     if installed is None:
+        # A host that has our revisions in a history of its own keeps no version of ours.
+        if inspect(connection).has_table(tables(schema).queues.name, schema=schema):
+            return []
         message = f"there are no pgqrs tables in schema {schema!r}"
-        return [Finding("error", message, _INSTALL)]
+        return [Finding("error", message, _install(schema))]
     known = {script.revision for script in ScriptDirectory(str(script_location())).walk_revisions()}
     if installed in known:
         message = f"the tables are at revision {installed}, and this pgqrs needs {wanted}"
-        return [Finding("error", message, _INSTALL)]
+        return [Finding("error", message, _install(schema))]
     message = f"the tables are at revision {installed}, which this pgqrs does not know"
     return [Finding("error", message, "upgrade the pgqrs package")]
 
 
 def _of_tables(connection: Connection, schema: str) -> Iterator[Finding]:
-    options = {
-        "include_schemas": True,
-        "include_name": only_ours(schema),
-        "version_table": VERSION_TABLE,
-        "version_table_schema": schema,
-        "compare_server_default": True,
-    }
+    options = comparison(schema, connection.dialect.default_schema_name)
     context = MigrationContext.configure(connection, opts=options)
-    for change in compare_metadata(context, tables(schema).queues.metadata):
-        yield from _of_change(change, schema)
-    for table in tables(schema):
-        if inspect(connection).has_table(table.name, schema=schema):
-            yield from _of_details(connection, table)
+    ours = {table.name: table for table in tables(schema)}
+    changes: list[Any] = []
+    for change in compare_metadata(context, options["target_metadata"]):
+        changes += change if isinstance(change, list) else [change]  # several of one column
+    absent = {change[1].name for change in changes if change[0] == "add_table"}
+    replaced = {change[1].name for change in changes if change[0] == "add_index"}
+    replaced &= {change[1].name for change in changes if change[0] == "remove_index"}
+    for change in changes:
+        yield from _of_change(change, ours, absent, replaced)
+    for name, table in ours.items():
+        if name not in absent:
+            yield from _of_indexes(connection, table)
+            yield from _of_constraints(connection, table)
+            yield from _of_storage(connection, table)
 
 
-def _of_change(change: Any, schema: str) -> Iterator[Finding]:
-    if isinstance(change, list):  # several differences of one column
-        for one in change:
-            yield from _of_change(one, schema)
-        return
+def _of_change(
+    change: Any, ours: dict[str, Table], absent: set[str], replaced: set[str]
+) -> Iterator[Finding]:
     kind, subject = change[0], change[-1]
-    if kind.startswith("modify_"):
-        _, _, table, column = change[:4]
-        what = kind.removeprefix("modify_").replace("_", " ")
-        message = f"column {table}.{column}: {what} is {change[-2]}, and should be {change[-1]}"
-        yield Finding("error", message, _restore(schema))
-    elif kind == "add_fk":
-        message = f"foreign key {subject.name} is missing: nothing keeps the rows consistent"
-        yield Finding("warning", message, f"ALTER TABLE … ADD CONSTRAINT {subject.name} …")
-    elif kind.startswith("add_"):
-        yield Finding("error", f"{_named(kind, subject)} is missing", _restore(schema))
-    elif kind.startswith("remove_"):
-        message = f"{_named(kind, subject)} is not pgqrs's"
-        yield Finding("warning", message, "drop it, if you did not add it on purpose")
+    if kind == "add_table":
+        schema = str(ours[subject.name].schema)
+        yield Finding("error", f"table {subject.name} is missing", _print(schema))
+    elif kind == "add_column":
+        yield _without_column(ours[change[2]].c[subject.name])
+    elif kind.startswith("modify_"):
+        yield _changed_column(ours[change[2]].c[change[3]], kind[7:], change[-2])
+    elif kind == "remove_column":
+        yield _strange(f"column {change[2]}.{subject.name}")
+    elif kind.startswith("remove_") and subject.name not in replaced:
+        yield _strange(f"{kind[7:].replace('fk', 'foreign key')} {subject.name}")
+    elif kind.startswith("add_") and subject.table.name not in absent:
+        table = ours[subject.table.name]
+        if kind == "add_index":
+            index = next(each for each in table.indexes if each.name == subject.name)
+            yield _without_index(index, replaced=subject.name in replaced)
+        else:
+            yield _without_constraint(table, subject.name)
 
 
-def _named(kind: str, subject: Any) -> str:
-    table = getattr(subject, "table", None)
-    owner = f"{table.name}." if kind.endswith("column") and table is not None else ""
-    return f"{kind.rpartition('_')[2]} {owner}{subject.name}"
+def _strange(what: str) -> Finding:
+    remedy = "drop it, if you did not add it on purpose"
+    return Finding("warning", f"{what} is not pgqrs's", remedy)
 
 
-def _of_details(connection: Connection, table: Table) -> Iterator[Finding]:
-    look = inspect(connection)
-    schema = str(table.schema)
-    found = {index["name"]: index for index in look.get_indexes(table.name, schema=schema)}
-    for index in table.indexes:
-        wanted = index.dialect_options["postgresql"]["where"]
-        present_index: Any = found.get(index.name, {})
-        options: Any = present_index.get("dialect_options", {})
-        where = options.get("postgresql_where")
-        if index.name in found and _plain(where) != _plain(wanted):
-            message = f"index {index.name} covers {where}, and should cover {wanted}"
-            yield Finding("error", message, _restore(schema))
-    present = {check["name"] for check in look.get_check_constraints(table.name, schema=schema)}
-    for constraint in table.constraints:
-        if constraint.__visit_name__ == "check_constraint" and constraint.name not in present:
-            message = f"check constraint {constraint.name} is missing"
-            yield Finding("warning", message, _restore(schema))
-    storage = _storage(connection, table)
-    for name, value in table.info.get("storage", {}).items():
-        if storage.get(name) != value:
-            message = f"storage parameter {name} of {table.name} is {storage.get(name)}"
-            remedy = f'ALTER TABLE "{schema}".{table.name} SET ({name} = {value})'
-            yield Finding("warning", f"{message}, and should be {value}", remedy)
-
-
-def _storage(connection: Connection, table: Table) -> dict[str, str]:
-    classes = sql_table("pg_class", column("oid"), column("reloptions"), schema="pg_catalog")
-    name = func.to_regclass(f'"{table.schema}".{table.name}')
-    options = connection.scalar(select(classes.c.reloptions).where(classes.c.oid == name))
-    return dict(option.split("=", 1) for option in options or ())
-
-
-def _plain(predicate: Any) -> str:
-    return (
-        re.sub(r"::\w+|[()\s]", "", "" if predicate is None else str(predicate))
-        .lower()
-        .replace("!=", "<>")
+def _without_column(wanted: Column[Any]) -> Finding:
+    remedy = f"ALTER TABLE {_full(wanted.table)} ADD COLUMN {_sql(CreateColumn(wanted))}"
+    return Finding(
+        "error", f"column {wanted} is missing".replace(f"{wanted.table.schema}.", ""), remedy
     )
 
 
-def _restore(schema: str) -> str:
-    return f"restore it, as `pgqrs install --schema {schema} --dry-run` prints it"
+def _changed_column(wanted: Column[Any], what: str, found: Any) -> Finding:
+    named = f"column {wanted.table.name}.{wanted.name}"
+    if what == "nullable":
+        message = f"{named} {'may' if found else 'may not'} be null, and should be the reverse"
+        change = "SET NOT NULL" if found else "DROP NOT NULL"
+    elif what == "type":
+        kind, other = wanted.type.compile(_DIALECT), found.compile(_DIALECT)
+        message, change = f"{named} is {other}, and should be {kind}", f"TYPE {kind}"
+    else:
+        default = _default(wanted.server_default)
+        message = f"the default of {named} is {_default(found)}, and should be {default}"
+        change = f"SET DEFAULT {default}" if default != "none" else "DROP DEFAULT"
+        if isinstance(wanted.server_default, Identity):
+            change = "ADD GENERATED BY DEFAULT AS IDENTITY"
+    remedy = f"ALTER TABLE {_full(wanted.table)} ALTER COLUMN {wanted.name} {change}"
+    return Finding("error", message, remedy)
+
+
+def _default(clause: Any) -> str:
+    if clause is None:
+        return "none"
+    return "an identity" if isinstance(clause, Identity) else str(clause.arg)
+
+
+def _without_index(wanted: Index, *, replaced: bool) -> Finding:
+    create = _sql(CreateIndex(wanted))
+    if not replaced:
+        return Finding("error", f"index {wanted.name} is missing", create)
+    remedy = f'DROP INDEX "{wanted.table.schema}".{wanted.name}; {create}'
+    return Finding("error", f"index {wanted.name} is on other columns", remedy)
+
+
+def _without_constraint(table: Table, name: str) -> Finding:
+    wanted = next(each for each in table.constraints if each.name == name)
+    remedy = _sql(AddConstraint(wanted))
+    kind = type(wanted).__name__.removesuffix("Constraint")
+    if kind == "ForeignKey":
+        message = f"foreign key {name} is missing: nothing keeps the rows consistent"
+        return Finding("warning", message, remedy)
+    severity = "warning" if kind == "Check" else "error"
+    words = {"Check": "check", "Unique": "unique constraint", "PrimaryKey": "primary key"}
+    return Finding(severity, f"{words[kind]} {name} is missing", remedy)
+
+
+def _of_indexes(connection: Connection, table: Table) -> Iterator[Finding]:
+    present: Any = inspect(connection).get_indexes(table.name, schema=table.schema)
+    found = {index["name"]: index.get("dialect_options", {}) for index in present}
+    for index in table.indexes:
+        wanted = index.dialect_options["postgresql"]["where"]
+        if index.name not in found:
+            continue
+        where = found[index.name].get("postgresql_where")
+        if _plain(where) != _plain(wanted):
+            covers = f"covers {where or 'all rows'}, and should cover {_words(wanted)}"
+            remedy = f'DROP INDEX "{table.schema}".{index.name}; {_sql(CreateIndex(index))}'
+            yield Finding("error", f"index {index.name} {covers}", remedy)
+
+
+def _of_constraints(connection: Connection, table: Table) -> Iterator[Finding]:
+    look = inspect(connection)
+    checks = look.get_check_constraints(table.name, schema=table.schema)
+    present = {check["name"] for check in checks}
+    for constraint in table.constraints:
+        if isinstance(constraint, CheckConstraint) and constraint.name not in present:
+            yield _without_constraint(table, str(constraint.name))
+    key = look.get_pk_constraint(table.name, schema=table.schema)
+    if not key["constrained_columns"]:
+        yield _without_constraint(table, str(table.primary_key.name))
+
+
+def _of_storage(connection: Connection, table: Table) -> Iterator[Finding]:
+    classes = sql_table("pg_class", column("oid"), column("reloptions"), schema="pg_catalog")
+    where = classes.c.oid == func.to_regclass(_full(table))
+    options = connection.scalar(select(classes.c.reloptions).where(where)) or ()
+    stored = dict(option.split("=", 1) for option in options)
+    for name, value in table.info.get("storage", {}).items():
+        found = stored.get(name, "not set")
+        if found != value:
+            message = f"storage parameter {name} of {table.name} is {found}, and should be {value}"
+            yield Finding("warning", message, f"ALTER TABLE {_full(table)} SET ({name} = {value})")
+
+
+_DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def _sql(statement: ExecutableDDLElement) -> str:
+    return re.sub(r"\s+", " ", str(statement.compile(dialect=_DIALECT))).strip()
+
+
+def _full(table: Any) -> str:
+    return f'"{table.schema}".{table.name}'
+
+
+def _words(predicate: Any) -> str:
+    return "all rows" if predicate is None else str(predicate)
+
+
+def _plain(predicate: Any) -> str:
+    words = re.sub(r"::\w+|[()\s]", "", "" if predicate is None else str(predicate))
+    return words.lower().replace("!=", "<>")
+
+
+def _install(schema: str) -> str:
+    return f"pgqrs --schema {schema} install"
+
+
+def _print(schema: str) -> str:
+    return f"restore it from a backup, or make it as `{_install(schema)} --dry-run` prints it"

@@ -72,6 +72,11 @@ class Queue:
             self._instant += 1
             self.waiting[each].came = self._instant
 
+    def to_come(self) -> list[int]:
+        """Give what is delayed or leased, and whose time has not come."""
+        late = (m for m in self.waiting.values() if m.state != READY and m.came is None)
+        return [message.id for message in late]
+
     def best(self, size: int) -> list[int]:
         """Give the ids that a lease of `size` must give, in order."""
         pool = sorted([*self._ready(size), *self._late(size)], key=lambda m: m.urgency)

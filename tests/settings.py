@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from pgqrs import Config
 
 DSN: Final = "postgresql://ann:s3cret@db.example:6543/app"
+
+SHOWN: Final[set[str]] = set()
+"""The settings of which a test shows what they do."""
+
+
+def shows(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Mark a test as the one that shows what these settings do."""
+    SHOWN.update(keys)
+    return lambda test: test
 
 
 def url_of(config: Config) -> str:

@@ -87,7 +87,8 @@ def let_go(namespace: dict[str, Any]) -> None:
     for value in namespace.values():
         if isinstance(value, Admin | Producer | Consumer):
             value.close()
-        elif isinstance(value, Engine):
+    for value in namespace.values():
+        if isinstance(value, Engine):
             value.dispose()
 
 

@@ -335,7 +335,7 @@ def test_root_keeps_permissions_and_says_where_it_cannot_go(place: Path) -> None
     with pytest.raises(EmbeddedPostgresError, match=f"'nobody', which cannot enter {private}"):
         EmbeddedPostgres(private / "data", user="nobody").start()
     with EmbeddedPostgres(place / "kept", durable=False, user="nobody") as server:
-        assert (server.data_dir / "PG_VERSION").stat().st_uid == account._look_up("nobody").uid  # noqa: SLF001
+        assert (server.data_dir / "PG_VERSION").stat().st_uid == account._look_up("nobody").uid
     with EmbeddedPostgres(place / "kept", durable=False) as server:
         assert ask(server.dsn(), "SELECT 1") == 1
     for path, was in zip((private, place), before, strict=True):

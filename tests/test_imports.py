@@ -58,4 +58,4 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     """The error is Python's own, so that `hasattr` and `from pgqrs import` behave."""
     assert not hasattr(pgqrs, "Topic")
     with pytest.raises(ImportError, match="Topic"):
-        exec("from pgqrs import Topic")  # noqa: S102
+        exec("from pgqrs import Topic")

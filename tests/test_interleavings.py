@@ -134,6 +134,8 @@ class Play:
         while running := {actor.pid: actor for actor in self.actors if actor.waits}:
             wait([actor.doing for actor in running.values() if actor.doing], 0.001)
             if running.keys() <= self.stage.blocked(running):
+                waiting = [self.acts[who] for who, a in enumerate(self.actors) if a.waits]
+                assert "lease" not in waiting, "a lease waited for a row of somebody else's"
                 return
             assert time.monotonic() < deadline, "neither done nor blocked"
 

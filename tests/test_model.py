@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from typing import Any, ClassVar
 
 import pytest
@@ -27,7 +28,7 @@ PRIORITIES = st.integers(-1, 2)
 LIMITS = st.integers(1, 3)
 SIZES = st.sampled_from([1, 1, 1, 2, 5, 100])
 WHO = st.integers(0, 3)
-WHICH = st.integers(0, 40)
+WHICH = st.integers(0, 12)
 _numbers = itertools.count()
 
 MOVE = text(
@@ -75,19 +76,22 @@ class Machine(RuleBasedStateMachine):
             for each in (self.connection, self.producer, *self.consumers):
                 stack.callback(each.close)
 
+    @precondition(lambda self: len(self.model.waiting) < 12)
     @rule(priority=PRIORITIES, limit=LIMITS, delayed=st.booleans())
     def enqueue(self, priority: int, limit: int, *, delayed: bool) -> None:
         delay = HOUR if delayed else 0
         new = self.producer.enqueue({}, priority=priority, delay=delay, max_attempts=limit)
         self.model.enqueue([new.id], priority, limit, delayed=delayed)
 
-    @rule(count=st.integers(0, 6), priority=PRIORITIES, limit=LIMITS, delayed=st.booleans())
+    @precondition(lambda self: len(self.model.waiting) < 6)
+    @rule(count=st.integers(0, 8), priority=PRIORITIES, limit=LIMITS, delayed=st.booleans())
     def batch_enqueue(self, count: int, priority: int, limit: int, *, delayed: bool) -> None:
         options: dict[str, Any] = {"delay": HOUR if delayed else 0, "max_attempts": limit}
         new = self.producer.batch_enqueue([{}] * count, priority=priority, **options)
         assert len(new) == count
         self.model.enqueue([message.id for message in new], priority, limit, delayed=delayed)
 
+    @precondition(lambda self: self.model.waiting)
     @rule(who=WHO, size=SIZES)
     def lease(self, who: int, size: int) -> None:
         leased = self.consumers[who].dequeue_batch(size)
@@ -140,26 +144,40 @@ class Machine(RuleBasedStateMachine):
         found = getattr(self.consumers[who], act)([held for _, held in chosen])
         assert found == wanted
 
-    @rule(seed=st.randoms(use_true_random=False), part=st.sampled_from([0.3, 1.0]))
+    @precondition(lambda self: self.model.to_come())
+    @rule(seed=st.randoms(use_true_random=False), part=st.sampled_from([0.3, 1.0, 1.0]))
     def come_due(self, seed: Any, part: float) -> None:
         """Let some leases run out and some delays end, in any order."""
-        late = [m.id for m in self.model.waiting.values() if m.state in (DELAYED, LEASED)]
-        late = [i for i in late if self.model.waiting[i].came is None]
-        some = seed.sample(late, round(len(late) * part))
+        late = self.model.to_come()
+        some = seed.sample(late, math.ceil(len(late) * part))
         for each in some:
             self.places += 1
             self.connection.execute(MOVE, {"id": each, "place": self.places})
         self.model.come_due(some)
 
+    @precondition(lambda self: self.model.to_come())
+    @rule(who=WHO, size=SIZES, seed=st.randoms(use_true_random=False))
+    def come_due_and_lease(self, who: int, size: int, seed: Any) -> None:
+        """Let all leases run out and all delays end, and somebody take the best at once."""
+        self.come_due(seed, 1.0)
+        self.lease(who, size)
+
+    @precondition(lambda self: len(self.model.waiting) > 8 and not self.model.archived)
     @rule()
     def purge(self) -> None:
         assert self.admin.purge_queue(self.name) == self.model.purge()
 
-    @rule(paused=st.booleans())
-    def pause_or_resume(self, *, paused: bool) -> None:
-        change = self.admin.pause_queue if paused else self.admin.resume_queue
-        assert change(self.name).paused == paused
-        self.model.paused = paused
+    @precondition(lambda self: not self.model.paused and len(self.leases) % 4 == 3)
+    @rule()
+    def pause(self) -> None:
+        assert self.admin.pause_queue(self.name).paused
+        self.model.paused = True
+
+    @precondition(lambda self: self.model.paused)
+    @rule()
+    def resume(self) -> None:
+        assert not self.admin.resume_queue(self.name).paused
+        self.model.paused = False
 
     @invariant()
     def agree(self) -> None:
@@ -218,11 +236,11 @@ def run(dsn: str, **options: Any) -> None:
 
 def test_model(dsn: str) -> None:
     """Any sequence of operations by four consumers gives what the model gives, step by step."""
-    run(dsn, max_examples=120, stateful_step_count=50, derandomize=True)
+    run(dsn, max_examples=100, stateful_step_count=100, derandomize=True)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_model_at_length(dsn: str) -> None:
     """The same, with other sequences each time, more of them and longer ones."""
-    run(dsn, max_examples=3000, stateful_step_count=100)
+    run(dsn, max_examples=3000, stateful_step_count=200)

@@ -140,7 +140,8 @@ def test_a_constraint_is_a_database_error(admin: Admin) -> None:
     assert caught.value.sqlstate == "23503"
 
 
-def test_in_the_callers_transaction(engine: Engine, config: Config, queue: pgqrs.QueueInfo) -> None:
+@pytest.mark.usefixtures("queue")
+def test_in_the_callers_transaction(engine: Engine, config: Config) -> None:
     """On a Session, rows come and go with its transaction, and nothing of it is ended."""
     ended: list[str] = []
     with Session(engine) as session:

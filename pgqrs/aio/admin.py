@@ -158,7 +158,7 @@ class AsyncAdmin(AsyncLivingWorker):
     async def worker_health(
         self,
         timeout: Duration | None = None,
-        queue: str | None = None,  # noqa: ASYNC109 - an age
+        queue: str | None = None,
     ) -> list[WorkerHealth]:
         """Say of each worker that is not stopped when it beat last, and what it holds.
 

@@ -186,10 +186,18 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
             return None
         return await self._run(self._steps.releasing_many(messages, delay))
 
-    async def close(self) -> None:
-        """Give back what is still held, then stop the worker if nobody else shares it."""
+    async def close(self, *, release: bool = True) -> None:
+        """Give back what is still held, then stop the worker if nobody else shares it.
+
+        Contract and errors are those of `pgqrs.Consumer.close`.
+        """
         try:
-            if not self._closed and self._own is self.binding and self._steps.ledger.fences():
+            if (
+                release
+                and not self._closed
+                and self._own is self.binding
+                and self._steps.ledger.fences()
+            ):
                 await self.binding.run(self._steps.releasing_all())
         finally:
             await self._let_go()
@@ -200,10 +208,7 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            await self.close()
-        else:
-            await self._let_go()
+        await self.close(release=error is None)
 
     def _waiting(self) -> Poller:
         self._check_open()

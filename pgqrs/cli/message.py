@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from typing import Annotated
@@ -66,14 +65,10 @@ def read(
     from pgqrs.consumer import Consumer
 
     options = options_of(context)
-    with contextlib.suppress(_LeaveLeasedError), Consumer(options.config(), queue) as consumer:
+    with Consumer(options.config(), queue) as consumer:
         messages = consumer.dequeue_batch(count, lock_time)
         options.output.many(messages, _COLUMNS, "no message is due")
-        raise _LeaveLeasedError
-
-
-class _LeaveLeasedError(Exception):
-    """Leaves a consumer's block as an error does: closing it would give the leases back."""
+        consumer.close(release=False)
 
 
 def _json_text(text: str | bytes) -> str | bytes:

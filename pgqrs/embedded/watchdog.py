@@ -216,7 +216,7 @@ def remove_tree(directory: str) -> None:
     """Remove a directory, if it is there; try for a second, for others may still write in it."""
     if not os.path.lexists(directory):
         return
-    import shutil  # noqa: PLC0415  (its import would take as long as the rest of the start)
+    import shutil
 
     deadline = time.monotonic() + 1
     while os.path.lexists(directory) and time.monotonic() < deadline:
