@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from pgqrs.call import Call, call
-from pgqrs.errors import LeaseLostError
+from pgqrs.errors import LeaseLostError, OutcomeUnknownError
 from pgqrs.ledger import Ledger
 from pgqrs.operations import acknowledge
 from pgqrs.operations import lease as leasing
@@ -174,7 +174,13 @@ class ConsumerSteps(WorkerSteps):
         if found is None and again:
             known = (connection, self.schema, worker_id)
             found = acknowledge.find_archived(*known, [fence], status).get(fence)
+        gone = found is None and again and not acknowledge.exist(connection, self.schema, [fence])
         self._answered([fence])
+        if gone:  # where the queue keeps nothing of what completed, that is how it looks
+            raise OutcomeUnknownError(
+                f"message {fence.message_id} was archived, or deleted by somebody else: the reply"
+                " was lost, and its queue keeps no archive to look in"
+            )
         if found is None:
             raise LeaseLostError(fence.message_id)
         return found
@@ -182,7 +188,10 @@ class ConsumerSteps(WorkerSteps):
     def _archive_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
         def earlier(again: list[Fence]) -> set[Fence]:
             known = (connection, self.schema, self._mine())
-            return set(acknowledge.find_archived(*known, again, "completed"))
+            found = set(acknowledge.find_archived(*known, again, "completed"))
+            # What is nowhere was archived where the queue keeps nothing of what completed.
+            left = acknowledge.exist(connection, self.schema, again)
+            return found | {fence for fence in again if fence.message_id not in left}
 
         return self._many(connection, fences, acknowledge.archive_many, earlier)
 

@@ -20,6 +20,8 @@ Passwords never appear in one.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ConfigError",
     "ConflictError",
@@ -57,6 +59,17 @@ class PgqrsError(Exception):
 
     retryable: bool = False
     """Whether the same call may succeed a little later, with nothing changed."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[PgqrsError], args: tuple[Any, ...], state: dict[str, Any]) -> PgqrsError:
+    # Constructors take data and make the sentence; another process gets both as they are.
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(PgqrsError, ValueError):

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import AddConstraint, CreateColumn, CreateIndex, ExecutableDDLElement
+from sqlalchemy.schema import AddConstraint, CreateColumn, CreateIndex, DropIndex
 
 from pgqrs.migrations import comparison, head, installed_revision, script_location
 from pgqrs.models import tables
@@ -114,16 +114,14 @@ def _strange(what: str) -> Finding:
 
 def _without_column(wanted: Column[Any]) -> Finding:
     remedy = f"ALTER TABLE {_full(wanted.table)} ADD COLUMN {_sql(CreateColumn(wanted))}"
-    return Finding(
-        "error", f"column {wanted} is missing".replace(f"{wanted.table.schema}.", ""), remedy
-    )
+    return Finding("error", f"column {wanted.table.name}.{wanted.name} is missing", remedy)
 
 
 def _changed_column(wanted: Column[Any], what: str, found: Any) -> Finding:
     named = f"column {wanted.table.name}.{wanted.name}"
     if what == "nullable":
-        message = f"{named} {'may' if found else 'may not'} be null, and should be the reverse"
-        change = "SET NOT NULL" if found else "DROP NOT NULL"
+        may, change = ("may", "SET NOT NULL") if found else ("may not", "DROP NOT NULL")
+        message = f"{named} {may} be null, and {'should not' if found else 'should'}"
     elif what == "type":
         kind, other = wanted.type.compile(_DIALECT), found.compile(_DIALECT)
         message, change = f"{named} is {other}, and should be {kind}", f"TYPE {kind}"
@@ -147,8 +145,8 @@ def _without_index(wanted: Index, *, replaced: bool) -> Finding:
     create = _sql(CreateIndex(wanted))
     if not replaced:
         return Finding("error", f"index {wanted.name} is missing", create)
-    remedy = f'DROP INDEX "{wanted.table.schema}".{wanted.name}; {create}'
-    return Finding("error", f"index {wanted.name} is on other columns", remedy)
+    message = f"index {wanted.name} is not on the columns it should be on, or not unique"
+    return Finding("error", message, f"{_drop(wanted)}; {create}")
 
 
 def _without_constraint(table: Table, name: str) -> Finding:
@@ -173,7 +171,7 @@ def _of_indexes(connection: Connection, table: Table) -> Iterator[Finding]:
         where = found[index.name].get("postgresql_where")
         if _plain(where) != _plain(wanted):
             covers = f"covers {where or 'all rows'}, and should cover {_words(wanted)}"
-            remedy = f'DROP INDEX "{table.schema}".{index.name}; {_sql(CreateIndex(index))}'
+            remedy = f"{_drop(index)}; {_sql(CreateIndex(index))}"
             yield Finding("error", f"index {index.name} {covers}", remedy)
 
 
@@ -204,12 +202,16 @@ def _of_storage(connection: Connection, table: Table) -> Iterator[Finding]:
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def _sql(statement: ExecutableDDLElement) -> str:
+def _sql(statement: Any) -> str:
     return re.sub(r"\s+", " ", str(statement.compile(dialect=_DIALECT))).strip()
 
 
-def _full(table: Any) -> str:
-    return f'"{table.schema}".{table.name}'
+def _full(table: Table) -> str:
+    return str(_DIALECT.identifier_preparer.format_table(table))
+
+
+def _drop(index: Index) -> str:
+    return _sql(DropIndex(index))
 
 
 def _words(predicate: Any) -> str:

@@ -80,8 +80,8 @@ class Log:
     def end(self, **what: Any) -> None:
         self._write({"answered": time.monotonic_ns(), **what})
 
-    def _write(self, record: dict[str, Any]) -> None:
-        os.write(self._file, json.dumps(record).encode() + b"\n")
+    def _write(self, record: dict[str, Any]) -> int:
+        return os.write(self._file, json.dumps(record).encode() + b"\n")
 
 
 def read(path: Path) -> list[Operation]:

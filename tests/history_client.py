@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import random
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -45,6 +48,28 @@ def produce(config: Config, log: Log, chance: random.Random, names: Sequence[str
                 messages = producer.batch_enqueue([{"key": key} for key in keys], **options)
             log.end(ids=[message.id for message in messages])
             place += len(keys)
+
+
+class MortalLog(Log):
+    """The log of a client that is killed soon after it has written `fatal` bytes, if that is said.
+
+    The killing comes from a thread, at any point of what the client is doing.
+    """
+
+    def __init__(self, path: Path, chance: random.Random, fatal: int | None) -> None:
+        super().__init__(path)
+        self._left = fatal
+        self._delay = chance.uniform(0, 0.02)
+
+    def _write(self, record: dict[str, Any]) -> int:
+        written = super()._write(record)
+        if self._left is not None:
+            self._left -= written
+            if self._left <= 0:
+                self._left = None
+                kill = (os.getpid(), signal.SIGKILL)
+                threading.Timer(self._delay, os.kill, kill).start()
+        return written
 
 
 class Taker:
@@ -126,13 +151,16 @@ class Taker:
         return self.consumers[0].worker_id
 
 
-def run(what: str, dsn: str, path: Path, seed: float, names: Sequence[str]) -> None:
+def run(
+    what: str, dsn: str, path: Path, seed: float, fatal: int | None, names: Sequence[str]
+) -> None:
     """Be a client: the entry of a process of its own, which is killed sooner or later.
 
     A producer enqueues a message for each name; a consumer works until the file `END` is there.
     """
     config = Config.from_dsn(dsn, max_attempts=LIMIT, connection_pool_size=1)
-    log, chance = Log(path), random.Random(seed)
+    chance = random.Random(seed)
+    log = MortalLog(path, chance, fatal)
     try:
         if what == "produce":
             produce(config, log, chance, names)

@@ -21,8 +21,8 @@ from pgqrs.statements import (
 from pgqrs.statements.lease import lease
 
 SPAN = dt.timedelta(seconds=30)
-STEADY, LATE, IDLE = 1, 2, 3
-HOLDER = {STEADY: 2, LATE: 3}
+STEADY, LATE, IDLE, BEHIND = 1, 2, 3, 4
+HOLDER = {STEADY: 2, LATE: 3, BEHIND: 2}
 READY, DELAYED, LEASED = "messages_ready", "messages_delayed", "messages_leased"
 PK, HISTORY, HISTORY_PK = "messages_pkey", "archive_queue", "archive_pkey"
 ARMS = frozenset([READY, DELAYED, LEASED, PK])
@@ -185,8 +185,8 @@ PURGING += [
         for after, upto in ((None, NEVER), (EVER, NEVER), (None, EVER))
     ),
 ]
-# A pass over the leases, of which there are 900, and 14 buffers for each row that changes.
-PASS = {"base": 400, "each": 14, "sorted_rows": 900}
+# A pass over the leases, of which there are 2,900, and 14 buffers for each row that changes.
+PASS = {"base": 600, "each": 14, "sorted_rows": 2900}
 AGE = dt.timedelta(hours=5)
 ALIVE, NOT_ALIVE = {"age": AGE}, {"age": -AGE}
 SUPERVISING = [
@@ -263,10 +263,10 @@ MEASURING.append(
         measure.every_queue,
         given(cap=CAP),
         *(READY, DELAYED, LEASED, HISTORY),
-        n=3 * 5 * CAP,
+        n=4 * 5 * CAP,
         each=1,
-        base=300,
-        sorted_rows=3,  # the queues
+        base=400,
+        sorted_rows=4,  # the queues
     )
 )
 LOOKING = [
@@ -294,7 +294,7 @@ LOOKING = [
         )
         for queue in (STEADY, IDLE)
     ),
-    # Through the index of all leases, of which there are 900.
+    # Through the index of all leases, of which there are 2,900.
     rows("list held", lambda m, _: m.filter_by_worker(2, 100), LEASED, n=100),
     rows("count held", lambda m, _: m.count_by_worker(2), LEASED, n=100),
 ]

@@ -20,18 +20,20 @@ from sqlalchemy import URL, Connection, create_engine, event
 from pgqrs import migrations
 
 BIG = ("pgqrs_messages", "pgqrs_archive")
-STATES = ("analyzed", "unanalyzed", "analyzed_empty", "analyzed_different")
+STATES = ("analyzed", "unanalyzed", "analyzed_empty", "analyzed_leased", "analyzed_ready")
 
 # The queue `steady` has nothing late; `late` has delayed, expired and exhausted messages that are
-# due; `idle` has nothing at all. Messages are younger than the archive, as in life.
+# due; `behind` has nothing but leases that ran out, and `idle` nothing at all. Messages are younger
+# than the archive, as in life.
 QUEUES = """
-INSERT INTO pgqrs_queues (queue_name) VALUES ('steady'), ('late'), ('idle');
+INSERT INTO pgqrs_queues (queue_name) VALUES ('steady'), ('late'), ('idle'), ('behind');
 INSERT INTO pgqrs_workers (queue_id, role, hostname, port)
   SELECT 1 + g % 2, 'consumer', 'host', g FROM generate_series(1, 300) g;
 """
+# What was there when the tables were analyzed: messages of one state only, here {0}.
 DIFFERENT = """
 INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, state, payload, read_ct, consumer_worker_id)
-  SELECT 3, now(), now(), 2, '1', 1, 7 FROM generate_series(1, 2000);
+  SELECT 3, now(), now(), {0}, '1', 1, 7 FROM generate_series(1, 2000);
 INSERT INTO pgqrs_archive
     (id, queue_id, vt, enqueued_at, archived_at, read_ct, returned_ct, priority, status)
   SELECT g, 3, now(), now(), now() - interval '30 d', 1, 0, 0, 'failed'
@@ -67,6 +69,10 @@ INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, producer_worker_id, prior
   SELECT 1 + g % 2, now(), now() - interval '1 d', 1, CASE WHEN g % 7 = 0 THEN 5 ELSE 0 END, 0,
     payload
   FROM body, generate_series(1, 20400) g;
+INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, producer_worker_id, state, payload, read_ct,
+    consumer_worker_id)
+  SELECT 4, now() - g * interval '1 s', now() - interval '1 d', 1, 2, payload, 1, 1
+  FROM body, generate_series(1, 2000) g;
 DROP VIEW body;
 """
 
@@ -93,8 +99,8 @@ def _parts(state: str) -> Iterator[str]:
     yield QUEUES
     if state == "analyzed_empty":
         yield analyze
-    if state == "analyzed_different":
-        yield from (DIFFERENT, analyze, FORGOTTEN)
+    if state in ("analyzed_leased", "analyzed_ready"):
+        yield from (DIFFERENT.format(2 if state == "analyzed_leased" else 0), analyze, FORGOTTEN)
     yield ROWS
     if state == "analyzed":
         yield analyze

@@ -42,7 +42,7 @@ SHAPE = {
     " WHERE schemaname = '{0}' ORDER BY 1",
     "constraints": "SELECT conname, replace(pg_get_constraintdef(oid), '{0}.', '')"
     " FROM pg_constraint WHERE connamespace = '{0}'::regnamespace AND contype <> 'n' ORDER BY 1",
-    "storage": "SELECT relname, reloptions FROM pg_class"
+    "storage": "SELECT relname, ARRAY(SELECT unnest(reloptions) ORDER BY 1) FROM pg_class"
     " WHERE relnamespace = '{0}'::regnamespace AND relkind = 'r' ORDER BY 1",
 }
 

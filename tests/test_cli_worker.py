@@ -106,7 +106,7 @@ def test_clearing_up(dsn: str, consumer: Consumer, admin: Admin) -> None:
 
 
 def test_being_a_worker(dsn: str, admin: Admin, tmp_path: Path) -> None:
-    """run works the queue with a function of the user's, and ends in good order on SIGTERM."""
+    """Run works the queue with a function of the user's, and ends in good order on SIGTERM."""
     (tmp_path / "mine.py").write_text(HANDLERS)
     admin.create_queue("work")
     with Producer(admin, "work") as producer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from typing import Any, Final
 
@@ -94,3 +95,24 @@ def test_error_says_what_and_what_to_do(
     for name, value in data.items():
         assert getattr(error, name) == value
         assert str(value) in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pgqrs.QueueNotFoundError("q"),
+        pgqrs.InvalidConfigError("port", "environment", "no number"),
+        pgqrs.QueueNotEmptyError("q", 1, 2),
+        pgqrs.WorkerHasPendingMessagesError(5, 3),
+        pgqrs.LeaseLostError(7, "gone"),
+        pgqrs.UnavailableError("away", "57P01"),
+        pgqrs.PayloadError("no JSON"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_travel_between_processes(error: pgqrs.PgqrsError) -> None:
+    """Pickled and back, an error has its sentence and its data."""
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)

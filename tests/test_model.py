@@ -230,10 +230,16 @@ def run(dsn: str, **options: Any) -> None:
         checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
         run_state_machine_as_test(
             Machine,
-            settings=settings(deadline=None, suppress_health_check=checks, **options),
+            settings=settings(
+                deadline=None,
+                suppress_health_check=checks,
+                report_multiple_bugs=False,
+                **options,
+            ),
         )
 
 
+@pytest.mark.timeout(600)  # finding the shortest sequence that fails takes a while
 def test_model(dsn: str) -> None:
     """Any sequence of operations by four consumers gives what the model gives, step by step."""
     run(dsn, max_examples=100, stateful_step_count=100, derandomize=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from plan_cases import (
     ARMS,
+    BEHIND,
     CASES,
     DELAYED,
     IDLE,
@@ -95,6 +96,15 @@ def test_a_lease_reads_the_heads_of_three_indexes(
     for how, plan in plans_of(explainer, scene, leased(STEADY, n)):
         assert_good(plan, how, ARMS, budget, explainer.version)
         assert_each_arm_by_its_index(plan)
+
+
+def test_a_lease_walks_over_no_more_expired_messages_than_it_takes(
+    scene: Scene, explainer: Explainer
+) -> None:
+    """After an outage thousands of leases have run out, and each is looked at when it is taken."""
+    budget = Budget(1, each=14, base=40, sorted_rows=3)
+    for how, plan in plans_of(explainer, scene, leased(BEHIND, 1)):
+        assert_good(plan, how, ARMS, budget, explainer.version)
 
 
 @pytest.mark.parametrize("n", [1, 10, 100])

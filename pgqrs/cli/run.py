@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 import os
@@ -61,15 +62,7 @@ def _work(
             timeout=timeout,
         )
     done = f"completed {counted(report.completed, 'message')}, {report.failed} attempts failed"
-    options.output.done(
-        done,
-        completed=report.completed,
-        failed=report.failed,
-        dead=report.dead,
-        returned=report.returned,
-        lost=report.lost,
-        still_running=report.still_running,
-    )
+    options.output.done(done, **dataclasses.asdict(report))
     if report.still_running:
         sys.stdout.flush()
         os._exit(1)  # its threads cannot be ended otherwise

@@ -78,7 +78,9 @@ def _head(t: Tables, *, first: bool) -> ColumnElement[Any]:
             .correlate(t.queues)
             .scalar_subquery()
         )
-        head = select(m.c.enqueued_at).where(*of_queue, m.c.priority == lowest).order_by(m.c.id)
+        # By id alone the primary key could serve the order too, past the rows of all others.
+        line = select(m.c.enqueued_at).where(*of_queue, m.c.priority <= lowest)
+        head = line.order_by(m.c.priority.desc(), m.c.id)
     return head.limit(literal_column("1")).correlate(t.queues).scalar_subquery()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     Boolean,
     ColumnElement,
@@ -73,41 +74,14 @@ def fail_many(t: Tables) -> Executable:
     id), default_attempts, default_delay, default_limit, default_backoff. Gives (id, read count,
     whether it is dead) of those that were held.
     """
-    m = t.messages
     terms = _terms(t)
     held = _held(("reason", Text), ("wait", Double))
-    limit = func.coalesce(m.c.max_attempts, select(terms.c.max_attempts).scalar_subquery())
-    attempts = m.c.read_ct - m.c.returned_ct
-    reason = cast(held.c.reason, JSONB)
-    spent = (
-        delete(m)
-        .where(*_fence(t, held), attempts >= limit)
-        .returning(
-            *_leaving(t),
-            literal_column("'dead'", Text).label("status"),
-            reason.label("error"),
-            null().cast(JSONB).label("output"),
-        )
-        .cte("spent")
-    )
-    again = (
-        update(m)
-        .where(*_fence(t, held), attempts < limit)
-        .values(
-            state=DELAYED,
-            vt=func.clock_timestamp() + _delay(terms, attempts, held.c.wait),
-            consumer_worker_id=null(),
-            error=reason,
-        )
-        .returning(m.c.id, m.c.read_ct)
-        .cte("again")
-    )
-    mode = select(terms.c.archive_mode).scalar_subquery()
+    spent, again = _spent(t, terms, held), _again(t, terms, held)
     settled = union_all(
         select(spent.c.id, spent.c.read_ct, literal_column("true", Boolean)),
         select(again.c.id, again.c.read_ct, literal_column("false", Boolean)),
     )
-    return settled.add_cte(kept(t, spent, mode))
+    return settled.add_cte(kept(t, spent, select(terms.c.archive_mode).scalar_subquery()))
 
 
 @per_schema
@@ -146,7 +120,46 @@ def _leaving(t: Tables) -> list[ColumnElement[Any]]:
     return [*columns, func.clock_timestamp().label("archived_at")]
 
 
-def _terms(t: Tables) -> Any:
+def _spent(t: Tables, terms: CTE, held: Any) -> CTE:
+    return (
+        delete(t.messages)
+        .where(*_fence(t, held), _attempts(t) >= _limit(t, terms))
+        .returning(
+            *_leaving(t),
+            literal_column("'dead'", Text).label("status"),
+            cast(held.c.reason, JSONB).label("error"),
+            null().cast(JSONB).label("output"),
+        )
+        .cte("spent")
+    )
+
+
+def _again(t: Tables, terms: CTE, held: Any) -> CTE:
+    m = t.messages
+    return (
+        update(m)
+        .where(*_fence(t, held), _attempts(t) < _limit(t, terms))
+        .values(
+            state=DELAYED,
+            vt=func.clock_timestamp() + _delay(terms, _attempts(t), held.c.wait),
+            consumer_worker_id=null(),
+            error=cast(held.c.reason, JSONB),
+        )
+        .returning(m.c.id, m.c.read_ct)
+        .cte("again")
+    )
+
+
+def _attempts(t: Tables) -> ColumnElement[int]:
+    return t.messages.c.read_ct - t.messages.c.returned_ct
+
+
+def _limit(t: Tables, terms: CTE) -> ColumnElement[int]:
+    of_queue = select(terms.c.max_attempts).scalar_subquery()
+    return func.coalesce(t.messages.c.max_attempts, of_queue)
+
+
+def _terms(t: Tables) -> CTE:
     q = t.queues
     defaults = {
         "max_attempts": bindparam("default_attempts", type_=Integer),
@@ -160,7 +173,7 @@ def _terms(t: Tables) -> Any:
 
 
 def _delay(
-    terms: Any, attempts: ColumnElement[int], wait: ColumnElement[float]
+    terms: CTE, attempts: ColumnElement[int], wait: ColumnElement[float]
 ) -> ColumnElement[Any]:
     base, limit, backoff = (
         select(terms.c[name]).scalar_subquery()
@@ -168,7 +181,8 @@ def _delay(
     )
     doublings = func.least(attempts - literal_column("1"), _GROWN_OUT)
     grown = func.least(limit, _times(base, func.power(literal_column("2::float8"), doublings)))
-    varied = _times(grown, literal_column("0.8") + literal_column("0.4") * func.random())
+    spread: ColumnElement[float] = literal_column("0.8") + literal_column("0.4") * func.random()
+    varied = func.least(limit, _times(grown, spread))
     asked = _times(literal_column("interval '1 second'"), wait)
     return func.coalesce(asked, case((backoff, varied), else_=base))
 

@@ -41,11 +41,10 @@ def register(t: Tables) -> Executable:
     Gives (queue id, worker id); no row: no such queue; a null worker id: a live one is there.
     """
     w = t.workers
-    queue = select(t.queues.c.id).where(t.queues.c.queue_name == bindparam("queue", type_=Text))
-    here = queue.cte("here")
-    replaced, swept = _replaced(t, here), _swept(t, here)
+    named = t.queues.c.queue_name == bindparam("queue", type_=Text)
+    here = select(t.queues.c.id).where(named).cte("here")
     # Counting what was replaced makes sure that it is out of the unique index before the INSERT.
-    before = select(func.count().label("n")).select_from(replaced).subquery("before")
+    before = select(func.count()).select_from(_replaced(t, here)).subquery("before")
     row = {
         "queue_id": here.c.id,
         "role": bindparam("kind", type_=Text),
@@ -62,7 +61,7 @@ def register(t: Tables) -> Executable:
         .cte("added")
     )
     found = select(here.c.id, added.c.id).select_from(here.outerjoin(added, true()))
-    return found.add_cte(swept)
+    return found.add_cte(_swept(t, here))
 
 
 @per_schema
