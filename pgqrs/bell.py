@@ -60,8 +60,10 @@ class Ringer:
         self._bell = bell
         self._send = send
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._owing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._closed = False
         forget_in_child(self)
 
     def soon(self) -> None:
@@ -74,24 +76,31 @@ class Ringer:
                     self._thread = run
                     run.start()
 
-    def flush(self) -> None:
-        """Send at once what is owed."""
-        if self._bell.owes():
-            self._bell.paid()
-            with suppress(PgqrsError):  # it is only a hint: polling finds the message
-                self._send()
+    def close(self) -> None:
+        """Send at once what is owed, and nothing after that; nothing is being sent any more."""
+        self._flush()
+        with self._sending:
+            self._closed = True
 
     def after_fork_in_child(self) -> None:
         """Forget the thread, which stays with the parent."""
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._owing = threading.Event()
         self._thread = None
+
+    def _flush(self) -> None:
+        with self._sending:
+            if self._bell.owes() and not self._closed:
+                self._bell.paid()
+                with suppress(PgqrsError):  # it is only a hint: polling finds the message
+                    self._send()
 
     def _ring(self) -> None:
         while self._owing.wait(_LINGER):
             self._owing.clear()
             time.sleep(self._bell.due_in())
-            self.flush()
+            self._flush()
         self._thread = None
         if self._owing.is_set():  # asked for just as this thread went
             self.soon()

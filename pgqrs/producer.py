@@ -82,7 +82,7 @@ class Producer(BoundWorker[ProducerSteps]):
     def close(self) -> None:
         """Send the notification that is owed, and stop the worker if nobody else shares it."""
         if self._ringer is not None and not self._closed:
-            self._ringer.flush()
+            self._ringer.close()
         super().close()
 
     def _send(self, call_: Call[T]) -> T:

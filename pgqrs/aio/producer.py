@@ -78,9 +78,8 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
 
     async def close(self) -> None:
         """Send the notification that is owed, and stop the worker if nobody else shares it."""
-        if not self._closed:
-            with suppress(PgqrsError):  # it is only a hint, and polling finds the message
-                await self._ring()
+        if not self._closed and self._ringing is not None:
+            await asyncio.wait([self._ringing])  # it is over in a moment
         await super().close()
 
     async def _send(self, call_: Call[T]) -> T:
