@@ -14,7 +14,7 @@ VENV_WHEEL := .venv-wheel
 SYSTEM_POSTGRES ?= $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin)))
 
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
-PYTEST := -m pytest -n $(JOBS) --maxprocesses 8
+PYTEST := -m pytest -n $(JOBS) --maxprocesses 8 --dist loadgroup
 
 # Set $$python to one that is new enough and can make environments, or stop with what to do.
 FIND_PYTHON = \

@@ -169,12 +169,12 @@ class ConsumerSteps(WorkerSteps):
         self, connection: Connection, fence: Fence, status: str, out: str | None
     ) -> ArchivedMessage:
         again = self.ledger.sending([fence])
-        worker_id = self._mine()
-        found = acknowledge.archive(connection, self.schema, worker_id, fence, status, out)
+        schema, (queue_id, worker_id) = self.schema, self._holder()
+        found, gone = acknowledge.archive(connection, schema, worker_id, fence, status, out), False
         if found is None and again:
-            known = (connection, self.schema, worker_id)
+            known = (connection, schema, (queue_id, worker_id))
             found = acknowledge.find_archived(*known, [fence], status).get(fence)
-        gone = found is None and again and not acknowledge.exist(connection, self.schema, [fence])
+            gone = found is None and not acknowledge.exist(connection, schema, queue_id, [fence])
         self._answered([fence])
         if gone:  # where the queue keeps nothing of what completed, that is how it looks
             raise OutcomeUnknownError(
@@ -187,10 +187,10 @@ class ConsumerSteps(WorkerSteps):
 
     def _archive_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
         def earlier(again: list[Fence]) -> set[Fence]:
-            known = (connection, self.schema, self._mine())
+            known = (connection, self.schema, self._holder())
             found = set(acknowledge.find_archived(*known, again, "completed"))
             # What is nowhere was archived where the queue keeps nothing of what completed.
-            left = acknowledge.exist(connection, self.schema, again)
+            left = acknowledge.exist(connection, self.schema, self._holder()[0], again)
             return found | {fence for fence in again if fence.message_id not in left}
 
         return self._many(connection, fences, acknowledge.archive_many, earlier)
@@ -201,7 +201,7 @@ class ConsumerSteps(WorkerSteps):
 
     def _delete_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
         def earlier(again: list[Fence]) -> set[Fence]:
-            left = acknowledge.exist(connection, self.schema, again)
+            left = acknowledge.exist(connection, self.schema, self._holder()[0], again)
             return {fence for fence in again if fence.message_id not in left}
 
         return self._many(connection, fences, acknowledge.delete_many, earlier)
@@ -217,10 +217,10 @@ class ConsumerSteps(WorkerSteps):
         if not again:
             raise LeaseLostError(fence.message_id)
         # Sent before, and the reply was lost: dead if it is in the archive, else due again.
-        return bool(acknowledge.find_archived(connection, self.schema, holder[1], [fence], "dead"))
+        return bool(acknowledge.find_archived(connection, self.schema, holder, [fence], "dead"))
 
     def _extend(self, connection: Connection, fence: Fence, by: dt.timedelta) -> QueueMessage:
-        message = acknowledge.extend(connection, self.schema, self._mine(), fence, by)
+        message = acknowledge.extend(connection, self.schema, self._holder()[1], fence, by)
         if message is None:
             raise LeaseLostError(fence.message_id, "it ran out, or the message is finished")
         self.ledger.renew(message)
@@ -247,8 +247,8 @@ class ConsumerSteps(WorkerSteps):
         queue_id, worker_id = self.register(connection)
         return leasing.lease(connection, self.schema, queue_id, worker_id, terms)
 
-    def _mine(self) -> int:
-        return self.registration.worker_id or -1
+    def _holder(self) -> tuple[int, int]:
+        return self.registration.queue_id or -1, self.registration.worker_id or -1
 
     def _many(
         self,
@@ -261,7 +261,7 @@ class ConsumerSteps(WorkerSteps):
         if not held:
             return [False] * len(fences)
         again = self.ledger.sending(held)
-        done = send(connection, self.schema, self._mine(), held)
+        done = send(connection, self.schema, self._holder()[1], held)
         unanswered = [fence for fence in again if fence not in done]
         if unanswered:  # sent before, and the reply was lost: were they done then?
             done |= earlier(unanswered)

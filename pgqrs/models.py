@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     Interval,
     MetaData,
+    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
@@ -168,16 +169,17 @@ class Message(Model):
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     queue_id: Mapped[int] = mapped_column(ForeignKey("pgqrs.pgqrs_queues.id"))
-    vt: Mapped[dt.datetime]
     enqueued_at: Mapped[dt.datetime]
-    dequeued_at: Mapped[dt.datetime | None]
     producer_worker_id: Mapped[int | None]
+    # What a lease changes stands together: an update logs all between the differences.
+    vt: Mapped[dt.datetime]
+    dequeued_at: Mapped[dt.datetime | None]
     consumer_worker_id: Mapped[int | None]
     read_ct: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    state: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     returned_ct: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     max_attempts: Mapped[int | None] = mapped_column(Integer)
-    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    state: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     payload: Mapped[Any] = mapped_column(JSONB)
     message_type: Mapped[str | None]
     headers: Mapped[dict[str, Any] | None]
@@ -185,11 +187,14 @@ class Message(Model):
 
 
 class Archive(Model):
-    """A finished message: the history, under the message's own id."""
+    """A finished message: the history, under the message's own id.
+
+    The key begins with the queue, so that it serves the queue's counts and purges too.
+    """
 
     __tablename__ = "pgqrs_archive"
     __table_args__ = (
-        Index("pgqrs_archive_queue", "queue_id", "archived_at"),
+        PrimaryKeyConstraint("queue_id", "id"),
         Index(
             "pgqrs_archive_unfinished",
             "queue_id",
@@ -198,7 +203,7 @@ class Archive(Model):
         ),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[int]
     queue_id: Mapped[int] = mapped_column(ForeignKey("pgqrs.pgqrs_queues.id"))
     vt: Mapped[dt.datetime]
     enqueued_at: Mapped[dt.datetime]

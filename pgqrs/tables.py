@@ -41,7 +41,6 @@ class Table(Generic[M]):
     _columns: ClassVar[tuple[str, ...]]
     _number: ClassVar[int]
     _parent: ClassVar[str | None] = "queue_id"
-    _line: ClassVar[str] = "id"  # what follows the parent in its index
     _missing: ClassVar[type[Exception]]
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
@@ -65,7 +64,7 @@ class Table(Generic[M]):
         return self._value(*self._found(row, key))
 
     def list(self, limit: int = 100, offset: int = 0) -> builtins.list[M]:
-        """Give up to `limit` rows by id, from `offset` on: the head of the primary key."""
+        """Give up to `limit` rows from `offset` on, in the order of the primary key."""
         statement = rows.page(self._table, self._columns)
         return self._many(statement, limit, offset)
 
@@ -92,16 +91,14 @@ class Table(Generic[M]):
 
         Raises TypeError where the table has no parent.
         """
-        return self._scalar(rows.count_of(self._of(parent_id), self._table.c[self._line]), {})
+        return self._scalar(rows.count_of(self._table, self._of(parent_id)), {})
 
     def filter_by_fk(self, parent_id: int, limit: int = 100, offset: int = 0) -> builtins.list[M]:
-        """Give up to `limit` rows of one queue, from an index that begins with the queue.
+        """Give up to `limit` rows of one queue by id, from an index that begins with the queue.
 
-        By id, but finished messages in the order in which they were finished. Raises TypeError
-        where the table has no parent.
+        Raises TypeError where the table has no parent.
         """
-        line = self._table.c[self._line]
-        statement = rows.page_of(self._table, self._columns, self._of(parent_id), line)
+        statement = rows.page_of(self._table, self._columns, self._of(parent_id))
         return self._many(statement, limit, offset)
 
     def close(self) -> None:
@@ -208,18 +205,21 @@ class Messages(Table[QueueMessage]):
 
 
 class Archive(Table[ArchivedMessage]):
-    """The finished messages."""
+    """The finished messages. Their primary key begins with the queue.
+
+    So `get`, `update` and `delete` descend it once for each queue there is, and `list` goes by
+    queue, then by id.
+    """
 
     _value = ArchivedMessage
     _columns = columns.ARCHIVED
-    _line = "archived_at"
     _number = 3
     _missing = MessageNotFoundError
 
     def filter_by_worker(
         self, worker_id: int, limit: int = 100, offset: int = 0
     ) -> builtins.list[ArchivedMessage]:
-        """Give up to `limit` messages that a consumer finished, by id.
+        """Give up to `limit` messages that a consumer finished, by queue and id.
 
         The archive has no index by worker, which would cost every message: this reads the
         history, from the head of the primary key until the page is full.

@@ -24,7 +24,7 @@ SPAN = dt.timedelta(seconds=30)
 STEADY, LATE, IDLE, BEHIND = 1, 2, 3, 4
 HOLDER = {STEADY: 2, LATE: 3, BEHIND: 2}
 READY, DELAYED, LEASED = "messages_ready", "messages_delayed", "messages_leased"
-PK, HISTORY, HISTORY_PK = "messages_pkey", "archive_queue", "archive_pkey"
+PK, HISTORY = "messages_pkey", "archive_pkey"
 ARMS = frozenset([READY, DELAYED, LEASED, PK])
 BODY = '{"text": "' + "x" * 185 + '"}'
 
@@ -142,11 +142,11 @@ ACKNOWLEDGING = [
     case(
         "find archived",
         acknowledge.find_archived,
-        history(10, outcome="completed"),
-        HISTORY_PK,
+        history(10, queue=STEADY, outcome="completed"),
+        HISTORY,
         n=10,
     ),
-    case("exist", acknowledge.exist, history(10), PK, HISTORY_PK, n=10),
+    case("exist", acknowledge.exist, history(10, queue=STEADY), PK, HISTORY, n=10),
 ]
 ENQUEUEING = [
     produced("enqueue", lambda producer: producer.enqueue(BODY)),
@@ -155,6 +155,7 @@ ENQUEUEING = [
 ]
 UPTO = 2**62
 EVER, NEVER = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2000, 3000))
+FIRST, MIDDLE = -1, 30_000
 PURGING = [
     case(
         f"purge {n} {statement.__name__} of {queue}",
@@ -175,14 +176,14 @@ PURGING += [
     case("newest", purge.newest, given(), PK),
     *(
         case(
-            f"purge 1000 archived of {queue} from {after or 'ever'} to {upto}",
+            f"purge 1000 archived of {queue} after {after} up to {upto.year}",
             purge.archived,
             given(queue=queue, after=after, upto=upto, n=1000),
             HISTORY,
             n=1000,
         )
         for queue in (STEADY, IDLE)
-        for after, upto in ((None, NEVER), (EVER, NEVER), (None, EVER))
+        for after, upto in ((FIRST, NEVER), (MIDDLE, NEVER), (FIRST, EVER))
     ),
 ]
 # A pass over the leases, of which there are 2,900, and 14 buffers for each row that changes.
@@ -271,11 +272,11 @@ MEASURING.append(
 )
 LOOKING = [
     rows("get message", lambda m, _: m.get(310_001), PK),
-    rows("get archived", lambda _, a: a.get(77), HISTORY_PK),
+    rows("get archived", lambda _, a: a.get(77), HISTORY),
     rows("update message", lambda m, _: m.update(310_001, message_type="x"), PK),
     rows("delete message", lambda m, _: m.delete(310_001), PK),
     rows("list messages", lambda m, _: m.list(100), PK, n=100),
-    rows("list archive", lambda _, a: a.list(100), HISTORY_PK, n=100),
+    rows("list archive", lambda _, a: a.list(100), HISTORY, n=100),
     *(
         rows(
             f"list messages of {queue}",

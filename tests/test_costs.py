@@ -161,10 +161,11 @@ def written(log: Connection, act: Callable[[], object]) -> float:
 
 
 # Bytes a message of 200 bytes, as measured, for the server's version; a newer one is like 18.
-ONE_AT_A_TIME = {15: 1612, 18: 1612}
-FIFTY_AT_A_TIME = {15: 1391, 18: 1391}
+ONE_AT_A_TIME = {15: 1520, 18: 1520}
+FIFTY_AT_A_TIME = {15: 1300, 18: 1300}
 HEARTBEAT = {15: 123, 18: 123}
 TOLERANCE = 1.03
+BOUNDS = {1: 1550, 50: 1450}  # whatever the tolerance says
 
 
 def allowed(held: dict[int, int], server: EmbeddedPostgres) -> float:
@@ -195,7 +196,7 @@ def test_a_life_writes_no_more_log_than_it_did(
     """Two row versions in the queue, one in the archive, and an entry in each index made for it."""
     live(quiet_house, n)
     per_message = written(log, partial(live, quiet_house, n)) / 300
-    assert per_message <= allowed(held, quiet_server)
+    assert per_message <= min(allowed(held, quiet_server), BOUNDS[n])
 
 
 @pytest.mark.matrix

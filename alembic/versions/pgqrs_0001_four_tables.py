@@ -107,16 +107,17 @@ def create_messages(schema: str) -> None:
         "pgqrs_messages",
         sa.Column("id", sa.BigInteger, sa.Identity(), nullable=False),
         sa.Column("queue_id", sa.BigInteger, nullable=False),
-        sa.Column("vt", INSTANT, nullable=False),
         sa.Column("enqueued_at", INSTANT, nullable=False),
-        sa.Column("dequeued_at", INSTANT),
         sa.Column("producer_worker_id", sa.BigInteger),
+        # What a lease changes stands together: an update logs all between the differences.
+        sa.Column("vt", INSTANT, nullable=False),
+        sa.Column("dequeued_at", INSTANT),
         sa.Column("consumer_worker_id", sa.BigInteger),
         sa.Column("read_ct", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("state", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("priority", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("returned_ct", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.Column("max_attempts", sa.Integer),
-        sa.Column("priority", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
-        sa.Column("state", sa.SmallInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("payload", JSONB, nullable=False),
         sa.Column("message_type", sa.Text),
         sa.Column("headers", JSONB),
@@ -156,7 +157,7 @@ def index_of_state(schema: str, name: str, state: int, columns: list[str | sa.Te
 def create_archive(schema: str) -> None:
     op.create_table(
         "pgqrs_archive",
-        sa.Column("id", sa.BigInteger, nullable=False, autoincrement=False),
+        sa.Column("id", sa.BigInteger, nullable=False),
         sa.Column("queue_id", sa.BigInteger, nullable=False),
         sa.Column("vt", INSTANT, nullable=False),
         sa.Column("enqueued_at", INSTANT, nullable=False),
@@ -174,12 +175,9 @@ def create_archive(schema: str) -> None:
         sa.Column("headers", JSONB),
         sa.Column("output", JSONB),
         sa.Column("error", JSONB),
-        sa.PrimaryKeyConstraint("id", name="pgqrs_archive_pkey"),
+        sa.PrimaryKeyConstraint("queue_id", "id", name="pgqrs_archive_pkey"),
         to_queues(schema, "pgqrs_archive", "queue_id"),
         schema=schema,
-    )
-    op.create_index(
-        "pgqrs_archive_queue", "pgqrs_archive", ["queue_id", "archived_at"], schema=schema
     )
     op.create_index(
         "pgqrs_archive_unfinished",

@@ -93,18 +93,23 @@ def release(
 
 
 def find_archived(
-    connection: Connection, schema: str, worker_id: int, fences: Sequence[Fence], status: str
+    connection: Connection,
+    schema: str,
+    holder: tuple[int, int],
+    fences: Sequence[Fence],
+    status: str,
 ) -> dict[Fence, ArchivedMessage]:
-    """Give what this worker archived with `status` under these fences."""
-    parameters = {**_many(fences, worker_id), "outcome": status}
+    """Give what `holder` (queue id, worker id) archived with `status` under these fences."""
+    queue_id, worker_id = holder
+    parameters = {**_many(fences, worker_id), "queue": queue_id, "outcome": status}
     rows = connection.execute(sql.find_archived(schema), parameters).all()
     found = [ArchivedMessage(*row) for row in rows]
     return {Fence(message.id, message.read_ct): message for message in found}
 
 
-def exist(connection: Connection, schema: str, fences: Sequence[Fence]) -> set[int]:
-    """Give the ids of those messages that are still somewhere, queue or archive."""
-    parameters = {"mids": [fence.message_id for fence in fences]}
+def exist(connection: Connection, schema: str, queue_id: int, fences: Sequence[Fence]) -> set[int]:
+    """Give the ids of those messages of a queue that are still somewhere, archive included."""
+    parameters = {"queue": queue_id, "mids": [fence.message_id for fence in fences]}
     return set(connection.execute(sql.exist(schema), parameters).scalars())
 
 

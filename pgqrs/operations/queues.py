@@ -32,6 +32,7 @@ __all__ = [
     "update",
 ]
 
+_BEFORE_ALL: Final = -(2**63)
 COUNT_LIMIT: Final = 10_000
 """Where the counts of metrics stop unless exact ones are asked for."""
 
@@ -168,10 +169,11 @@ def purge_archive(
     upto = connection.scalar(purging.ago(), {"age": older_than or dt.timedelta()})
     statement, deleted = purging.archived(schema), 0
     for queue in which:
-        place = {"queue": queue.id, "after": None, "upto": upto, "n": BATCH}
-        while instants := connection.execute(statement, place).scalars().all():
-            deleted += len(instants)
-            place["after"] = max(instants)
+        place, over = {"queue": queue.id, "after": _BEFORE_ALL, "upto": upto, "n": BATCH}, False
+        while not over:
+            count, place["after"], late = connection.execute(statement, place).one()
+            deleted += count
+            over = late or place["after"] is None
     return deleted
 
 

@@ -137,13 +137,17 @@ def release(t: Tables) -> Executable:
 
 @per_schema
 def find_archived(t: Tables) -> Executable:
-    """Look for messages (mids, rcs) that `worker` archived with `outcome`, after a lost reply.
+    """Look in `queue` for messages (mids, rcs) that `worker` archived with `outcome`.
+
+    That is done after a lost reply.
 
     One that died meanwhile carries the same fence, but not the same status.
     """
     a = t.archive
     held = _held()
     return select(*as_sent(a, ARCHIVED)).where(
+        a.c.queue_id == _queue(),
+        a.c.id == any_(bindparam("mids", type_=ARRAY(BigInteger))),  # or all of it may be joined
         a.c.id == held.c.mid,
         a.c.read_ct == held.c.rc,
         a.c.consumer_worker_id == _worker(),
@@ -153,11 +157,16 @@ def find_archived(t: Tables) -> Executable:
 
 @per_schema
 def exist(t: Tables) -> Executable:
-    """Give which of `mids` are still somewhere, queue or archive."""
+    """Give which of `mids` are still somewhere, among the messages or archived of `queue`."""
+    m, a = t.messages, t.archive
     mids = bindparam("mids", type_=ARRAY(BigInteger))
-    return union_all(
-        *(select(table.c.id).where(table.c.id == any_(mids)) for table in (t.messages, t.archive))
-    )
+    waiting = select(m.c.id).where(m.c.id == any_(mids))
+    archived = select(a.c.id).where(a.c.queue_id == _queue(), a.c.id == any_(mids))
+    return union_all(waiting, archived)
+
+
+def _queue() -> ColumnElement[int]:
+    return bindparam("queue", type_=BigInteger)
 
 
 def _worker() -> ColumnElement[int]:

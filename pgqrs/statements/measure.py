@@ -50,7 +50,7 @@ def _measures(t: Tables) -> list[ColumnElement[Any]]:
         func.least(waiting + come + expired, bindparam("cap", type_=BigInteger)).label("pending"),
         _count(t, [m.c.vt], *delayed, m.c.vt > now).label("delayed"),
         _count(t, [m.c.vt], *leased, m.c.vt > now).label("locked"),
-        _count(t, [t.archive.c.archived_at], history).label("archived"),
+        _count(t, [t.archive.c.id], history).label("archived"),
         oldest.label("oldest_pending_at"),
         (now - oldest).label("oldest_pending_age"),
         bindparam("cap", type_=BigInteger).label("limit"),

@@ -14,7 +14,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    literal_column,
     select,
 )
 
@@ -51,28 +50,32 @@ def leased(t: Tables) -> Executable:
 
 @per_schema
 def archived(t: Tables) -> Executable:
-    """Delete the next `n` messages of `queue` that were archived from `after` to `upto`.
+    """Walk the next `n` archived messages of `queue` after `after`; delete those up to `upto`.
 
-    Gives when they were; `after` is the last of these, or null to begin with.
+    Ids are given in the order of time: behind a message that was enqueued later than `upto`,
+    nothing can have been archived before. Gives (how many were deleted, the last id walked over,
+    whether one was enqueued too late); no id: the end.
     """
     a = t.archive
-    after = bindparam("after", type_=DateTime(timezone=True))
-    chosen = (
-        select(a.c.id)
-        .where(
-            a.c.queue_id == _queue(),
-            a.c.archived_at >= func.coalesce(after, _EVER),
-            a.c.archived_at <= bindparam("upto", type_=DateTime(timezone=True)),
+    upto = bindparam("upto", type_=DateTime(timezone=True))
+    here = a.c.queue_id == _queue()
+    walked = (
+        select(
+            a.c.id,
+            (a.c.archived_at <= upto).label("is_old"),
+            (a.c.enqueued_at > upto).label("is_late"),
         )
-        .order_by(a.c.archived_at)
+        .where(here, a.c.id > bindparam("after", type_=BigInteger))
+        .order_by(a.c.id)
         .limit(_n())
-        .with_for_update(skip_locked=True)
+        .cte("walked")
     )
-    gone = delete(a).where(a.c.id == any_(func.array(chosen.scalar_subquery())))
-    return gone.returning(a.c.archived_at)
-
-
-_EVER: ColumnElement[Any] = literal_column("timestamptz '-infinity'", DateTime(timezone=True))
+    old = select(walked.c.id).where(walked.c.is_old).scalar_subquery()
+    chosen = select(a.c.id).where(here, a.c.id == any_(func.array(old)))
+    taken = chosen.with_for_update(skip_locked=True).scalar_subquery()
+    gone = delete(a).where(here, a.c.id == any_(func.array(taken))).returning(a.c.id).cte("gone")
+    deleted = select(func.count()).select_from(gone).scalar_subquery()
+    return select(deleted, func.max(walked.c.id), func.bool_or(walked.c.is_late))
 
 
 def ago() -> Executable:

@@ -95,8 +95,8 @@ def count_rows(t: Tables) -> Executable:
     """Count the messages and archived messages of `queue` (its id), exactly."""
     queue = bindparam("queue", type_=BigInteger)
     messages = message_count(t.messages, t.messages.c.queue_id == queue).scalar_subquery()
-    archived = t.archive.c.queue_id == queue
-    return select(messages, count_of(archived, t.archive.c.archived_at).scalar_subquery())
+    archived = count_of(t.archive, t.archive.c.queue_id == queue).scalar_subquery()
+    return select(messages, archived)
 
 
 @per_schema

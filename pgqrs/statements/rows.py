@@ -10,6 +10,7 @@ from sqlalchemy import (
     ColumnElement,
     Table,
     Text,
+    any_,
     bindparam,
     cast,
     delete,
@@ -43,20 +44,18 @@ __all__ = [
 
 def get(table: Table, names: tuple[str, ...]) -> Any:
     """Look the row `key` up by its id."""
-    return select(*as_sent(table, names)).where(table.c.id == _key())
+    return select(*as_sent(table, names)).where(*_the_row(table))
 
 
 def page(table: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
-    """Give `size` rows from `start` on, by id."""
-    rows = select(*as_sent(table, names)).where(*where).order_by(table.c.id)
+    """Give `size` rows from `start` on, in the order of the primary key."""
+    rows = select(*as_sent(table, names)).where(*where).order_by(*table.primary_key.columns)
     return _cut(rows)
 
 
-def page_of(
-    table: Table, names: tuple[str, ...], of_parent: ColumnElement[bool], order: ColumnElement[Any]
-) -> Any:
-    """Give `size` rows of one parent from `start` on, in the order of its index."""
-    return _cut(select(*as_sent(table, names)).where(of_parent).order_by(order))
+def page_of(table: Table, names: tuple[str, ...], of_parent: ColumnElement[bool]) -> Any:
+    """Give `size` rows of one parent from `start` on, by id."""
+    return _cut(select(*as_sent(table, names)).where(of_parent).order_by(table.c.id))
 
 
 def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
@@ -87,9 +86,9 @@ def count(table: Table, *where: ColumnElement[bool]) -> Any:
     return select(func.count()).select_from(table).where(*where)
 
 
-def count_of(of_parent: ColumnElement[bool], order: ColumnElement[Any]) -> Any:
-    """Count the rows of one parent, exactly, in the order of its index."""
-    return select(counted([order], of_parent))
+def count_of(table: Table, of_parent: ColumnElement[bool]) -> Any:
+    """Count the rows of one parent, exactly, through the index that begins with it."""
+    return select(counted([table.c.id], of_parent))
 
 
 def message_count(messages: Table, *where: ColumnElement[bool]) -> Any:
@@ -118,13 +117,13 @@ def add(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
 
 def change(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
     """Set `values` on the row `key`."""
-    statement = update(table).where(table.c.id == _key()).values(_sent(table, values))
+    statement = update(table).where(*_the_row(table)).values(_sent(table, values))
     return statement.returning(*as_sent(table, names))
 
 
 def remove(table: Table) -> Any:
     """Delete the row `key`."""
-    return delete(table).where(table.c.id == _key())
+    return delete(table).where(*_the_row(table))
 
 
 def _held_by(messages: Table, worker_id: int) -> tuple[ColumnElement[bool], ...]:
@@ -152,8 +151,13 @@ def _cut(rows: Any) -> Any:
     return rows.limit(size).offset(_number("start"))
 
 
-def _key() -> ColumnElement[int]:
-    return bindparam("key", type_=BigInteger)
+def _the_row(table: Table) -> list[ColumnElement[bool]]:
+    where = [table.c.id == bindparam("key", type_=BigInteger)]
+    if "queue_id" in table.primary_key.columns:  # which begins with it: look in each queue
+        (reference,) = table.c.queue_id.foreign_keys
+        queues = select(reference.column).scalar_subquery()
+        where.append(table.c.queue_id == any_(func.array(queues)))
+    return where
 
 
 def _number(name: str) -> ColumnElement[int]:
