@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import text
 
@@ -13,20 +11,20 @@ from pgqrs.operations import queues
 FINISHED = text(
     "INSERT INTO pgqrs.pgqrs_archive (id, queue_id, vt, enqueued_at, archived_at, read_ct,"
     " returned_ct, priority, status)"
-    " SELECT g, :queue, now(), now() - (:n - g) * interval '1 h', now() - (:n - g) * interval '1 h',"
-    " 1, 0, 0, 'completed' FROM generate_series(1, :n) g"
+    " SELECT g, :queue, now(), t, t, 1, 0, 0, 'completed'"
+    " FROM generate_series(1, :n) g, LATERAL (SELECT now() - (:n - g) * interval '1 h' AS t) t"
 )
 
 
 @pytest.fixture
-def two_histories(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+def two_histories(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """The queues a and b with 30 messages each that were finished an hour apart."""
     ids = tuple(admin.create_queue(name).id for name in ("a", "b"))
     with admin.pool.connect() as connection:
         for queue in ids:
             connection.execute(FINISHED, {"queue": queue, "n": 30})
     monkeypatch.setattr(queues, "BATCH", 7)
-    yield ids[0], ids[1]
+    return ids[0], ids[1]
 
 
 def left(admin: Admin, queue: int) -> list[int]:
@@ -57,7 +55,8 @@ def test_a_purge_by_age_spares_what_was_finished_late(
     assert left(admin, two_histories[0]) == [*range(1, 15), *range(21, 31)]
 
 
-def test_a_purge_of_everything_leaves_nothing(admin: Admin, two_histories: tuple[int, int]) -> None:
+@pytest.mark.usefixtures("two_histories")
+def test_a_purge_of_everything_leaves_nothing(admin: Admin) -> None:
     """Without an age all goes, and without a queue that of all queues."""
     assert admin.purge_archive("a") == 30
     assert admin.purge_archive() == 30
@@ -78,7 +77,7 @@ def test_a_purge_does_not_wait_for_somebody_else(
     """A row that is just being changed is left for the next time."""
     lock = text("SELECT 1 FROM pgqrs.pgqrs_archive WHERE queue_id = :q AND id = 3 FOR UPDATE")
     with admin.pool.connect() as connection:
-        connection = connection.execution_options(isolation_level="READ COMMITTED")
+        connection.execution_options(isolation_level="READ COMMITTED")
         connection.execute(lock, {"q": two_histories[0]})
         assert admin.purge_archive("a") == 29
         connection.rollback()

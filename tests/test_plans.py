@@ -34,7 +34,7 @@ from pgqrs import Archive, Config, Messages
 from pgqrs.statements import queues
 from pgqrs.statements.lease import BURIED_AT_ONCE, PROMOTED_AT_ONCE
 
-# What statements leave behind, rolled back but not yet vacuumed, is in the way of those that follow:
+# What statements leave behind, rolled back but not yet vacuumed, is in the way of the next ones:
 # in one process, in one order, buffers repeat exactly.
 pytestmark = [pytest.mark.matrix, pytest.mark.xdist_group("plans")]
 
