@@ -155,7 +155,7 @@ class QueueExistsError(ConflictError):
 
     def __init__(self, queue: str) -> None:
         super().__init__(
-            f"queue {queue!r} exists already: choose another name, or pass exist_ok=True"
+            f"queue {queue!r} exists already: choose another name, or allow it (exist_ok)"
         )
         self.queue = queue
 
