@@ -6,7 +6,6 @@ once prepared, and as a generic plan; with statistics that are fresh, missing, o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,28 +27,31 @@ from plan_cases import (
     leased,
 )
 from plans import STATES, Explainer, Plan, furnish
-from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy import URL, Connection
 
 from pgqrs import Archive, Config, Messages
+from pgqrs.embedded import EmbeddedPostgres
+from pgqrs.errors import EmbeddedPostgresError
 from pgqrs.statements import queues
 from pgqrs.statements.lease import BURIED_AT_ONCE, PROMOTED_AT_ONCE
 
-# What statements leave behind, rolled back but not yet vacuumed, is in the way of the next ones:
-# in one process, in one order, buffers repeat exactly.
+# What statements leave behind, rolled back but not yet vacuumed, is in the way of the next ones: on
+# a server of their own, in one process and in one order, buffers repeat exactly.
 pytestmark = [pytest.mark.matrix, pytest.mark.xdist_group("plans")]
 
 
 @pytest.fixture(scope="module")
-def furnished(maintenance: Engine) -> Iterator[URL]:
-    """A database with one schema a state of the statistics."""
-    name = f"pgqrs_plans_{os.getpid()}"
-    with maintenance.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    url = maintenance.url.set(database=name)
+def furnished() -> Iterator[URL]:
+    """A server that nobody else uses, with one schema a state of the statistics."""
+    server = EmbeddedPostgres(durable=False, settings={"autovacuum": "off"})
+    try:
+        server.start()
+    except EmbeddedPostgresError as error:
+        pytest.skip(str(error))
+    url = Config.from_dsn(server.dsn()).url
     furnish(url)
     yield url
-    with maintenance.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.stop()
 
 
 @pytest.fixture(scope="module")

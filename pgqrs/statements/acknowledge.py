@@ -28,6 +28,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     union_all,
     update,
 )
@@ -143,26 +144,34 @@ def find_archived(t: Tables) -> Executable:
 
     One that died meanwhile carries the same fence, but not the same status.
     """
-    a = t.archive
-    held = _held()
-    return select(*as_sent(a, ARCHIVED)).where(
-        a.c.queue_id == _queue(),
-        a.c.id == any_(bindparam("mids", type_=ARRAY(BigInteger))),  # or all of it may be joined
-        a.c.id == held.c.mid,
+    a, held = t.archive, _held()
+    mine = [
         a.c.read_ct == held.c.rc,
         a.c.consumer_worker_id == _worker(),
         a.c.status == bindparam("outcome", type_=Text),
-    )
+    ]
+    found = _one_archived(t, held.c.mid, as_sent(a, ARCHIVED), *mine)
+    return select(*found.c).select_from(held.join(found, true()))
 
 
 @per_schema
 def exist(t: Tables) -> Executable:
     """Give which of `mids` are still somewhere, among the messages or archived of `queue`."""
-    m, a = t.messages, t.archive
+    m = t.messages
     mids = bindparam("mids", type_=ARRAY(BigInteger))
-    waiting = select(m.c.id).where(m.c.id == any_(mids))
-    archived = select(a.c.id).where(a.c.queue_id == _queue(), a.c.id == any_(mids))
-    return union_all(waiting, archived)
+    asked = func.unnest(mids).table_valued("mid").render_derived("asked")
+    found = _one_archived(t, asked.c.mid, [t.archive.c.id])
+    archived = select(found.c.id).select_from(asked.join(found, true()))
+    return union_all(select(m.c.id).where(m.c.id == any_(mids)), archived)
+
+
+def _one_archived(
+    t: Tables, mid: ColumnElement[int], columns: list[Any], *where: ColumnElement[bool]
+) -> Any:
+    # One by one: with old statistics a join reads all of the queue's history.
+    a = t.archive
+    one = select(*columns).where(a.c.queue_id == _queue(), a.c.id == mid, *where)
+    return one.limit(literal_column("1")).lateral("found")
 
 
 def _queue() -> ColumnElement[int]:
