@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -11,11 +13,13 @@ from pgqrs.admin_steps import AdminSteps
 from pgqrs.binding import Binding, EngineBinding, bound
 from pgqrs.call import Call, call
 from pgqrs.config import Config
+from pgqrs.errors import QueryTimeoutError
 from pgqrs.lifecycle import LivingWorker
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.types import (
     Duration,
     Finding,
+    Maintenance,
     QueueInfo,
     QueueMetrics,
     WorkerHealth,
@@ -192,6 +196,21 @@ class Admin(LivingWorker):
         WorkerHasPendingMessagesError where it holds messages.
         """
         self.binding.run(self._steps.deleting_worker(worker_id))
+
+    def maintain(self) -> Maintenance:
+        """Do one round of what running workers do every `cleanup_interval_seconds`.
+
+        Moves messages whose last attempt ran out to the archive, lets those wait again that workers
+        without a heartbeat let run out, deletes what is older than its queue's retention and the
+        rows of workers gone for a day, and vacuums the table of messages where this role may: that
+        needs a connection outside of a transaction, and is left out within one of yours.
+        """
+        done = self.binding.run(self._steps.maintaining())
+        if self.binding.is_joined:
+            return done
+        with suppress(QueryTimeoutError):  # autovacuum has more time
+            done = replace(done, vacuumed=self.binding.run(self._steps.vacuuming()))
+        return done
 
     def close(self) -> None:
         """Stop its own worker, if it registered one, and free what it owns. Idempotent."""

@@ -10,10 +10,12 @@ from pgqrs.call import Call, call
 from pgqrs.config import Config
 from pgqrs.forking import forget_in_child
 from pgqrs.lifecycle import Lifecycle
-from pgqrs.operations import lifecycle, queues, supervise, workers
+from pgqrs.operations import lifecycle, maintain, queues, supervise, workers
+from pgqrs.operations.maintain import MaintenanceTerms
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.types import (
     Duration,
+    Maintenance,
     QueueInfo,
     QueueMetrics,
     WorkerHealth,
@@ -32,6 +34,7 @@ class AdminSteps:
         self.schema = config.schema_
         self.worker_id: int | None = None
         self._stale = dt.timedelta(seconds=config.stale_after_seconds)
+        self._terms = MaintenanceTerms(config.max_attempts, self._stale)
         forget_in_child(self)
 
     def life(self) -> Lifecycle:
@@ -121,6 +124,14 @@ class AdminSteps:
     def deleting_worker(self, worker_id: int) -> Call[None]:
         """Delete a stopped worker."""
         return call(supervise.delete, self.schema, worker_id)
+
+    def maintaining(self) -> Call[Maintenance]:
+        """Do one round of maintenance, but for the VACUUM."""
+        return call(maintain.maintain, self.schema, self._terms)
+
+    def vacuuming(self) -> Call[bool]:
+        """Vacuum the messages, outside of a transaction."""
+        return call(maintain.vacuum, self.schema)
 
     def leaving(self) -> Call[None]:
         """Stop this admin's own worker."""

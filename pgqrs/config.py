@@ -57,8 +57,8 @@ class Config(BaseModel):
     """Whether a pooler in transaction mode (PgBouncer, pgcat) stands before the server."""
     connection_pool_size: Annotated[int, Field(ge=1)] = 5
     """Connections kept open."""
-    max_connections: Annotated[int, Field(ge=2)] = 10
-    """The most connections one process opens, the one for heartbeats included."""
+    max_connections: Annotated[int, Field(ge=3)] = 10
+    """The most connections one process opens: two are kept for waiting and for heartbeats."""
     connection_timeout_seconds: Seconds = 30
     """How long to wait for a connection, from the server or from the pool."""
     query_timeout_seconds: Seconds = 30
@@ -82,6 +82,8 @@ class Config(BaseModel):
     """How many messages a running worker leases ahead of its handlers."""
     shutdown_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 30
     """How long handlers may go on after a running worker was told to stop."""
+    cleanup_interval_seconds: Annotated[float, Field(ge=0, le=86400 * 365)] = 300
+    """How often one of the running workers maintains the queues; 0 for never from this process."""
     max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 100
     """The most messages one lease takes."""
     enqueue_chunk_rows: Annotated[int, Field(ge=1)] = 1_000

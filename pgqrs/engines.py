@@ -54,7 +54,8 @@ def options_of(config: Config) -> dict[str, Any]:
 
     A single operation is one statement, so connections are in autocommit: one round trip.
     """
-    pooled = config.max_connections - 1  # the last one is for heartbeats
+    # One is for who waits or runs, one for heartbeats or, while running, maintenance.
+    pooled = config.max_connections - 2
     size = min(config.connection_pool_size, pooled)
     return {
         "isolation_level": "AUTOCOMMIT",

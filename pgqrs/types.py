@@ -17,6 +17,7 @@ __all__ = [
     "ArchivedMessage",
     "Duration",
     "Finding",
+    "Maintenance",
     "QueueInfo",
     "QueueMessage",
     "QueueMetrics",
@@ -79,6 +80,7 @@ class QueueInfo:
     retry_delay: dt.timedelta | None = None
     retry_delay_max: dt.timedelta | None = None
     retry_backoff: bool | None = None
+    retention: dt.timedelta | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "archive_mode", ArchiveMode(self.archive_mode))
@@ -249,6 +251,22 @@ class QueueMetrics:
         """Whether any of the counts stopped at `limit`, and the true one may be higher."""
         counts = (self.pending, self.delayed, self.locked, self.archived)
         return self.limit is not None and max(counts) >= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """What one round of maintenance did.
+
+    `dead_messages` had no attempt left and went to the archive; `reclaimed_messages` were let run
+    out by workers that are gone; `purged_messages` were older than their queue's retention;
+    `purged_workers` were without a sign of life for a day and held nothing.
+    """
+
+    dead_messages: int = 0
+    reclaimed_messages: int = 0
+    purged_messages: int = 0
+    purged_workers: int = 0
+    vacuumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pgqrs import Archive, Config, Messages, Producer
 from pgqrs.statements import (
     acknowledge,
     lifecycle,
+    maintain,
     measure,
     purge,
     settle,
@@ -299,7 +300,23 @@ LOOKING = [
     rows("list held", lambda m, _: m.filter_by_worker(2, 100), LEASED, n=100),
     rows("count held", lambda m, _: m.count_by_worker(2), LEASED, n=100),
 ]
+EXPIRED = {"default_attempts": 5, "n": 100}
+MAINTAINING = [
+    # The walk goes over all expired leases of the queue: `late` has 450, and `behind` 2,000.
+    case(
+        f"{statement.__name__} {queue}",
+        statement,
+        given(queue=queue, age=SPAN, **EXPIRED),
+        LEASED,
+        n=n,
+        base=base,
+        each=14,
+    )
+    for statement, age in ((maintain.bury, {}), (maintain.revive, {"age": SPAN}))
+    for queue, n, base in ((LATE, 100, 700), (BEHIND, 100, 2500), (IDLE, 0, 20))
+]
 CASES = [
+    *MAINTAINING,
     *ACKNOWLEDGING,
     *ENQUEUEING,
     *PURGING,

@@ -59,8 +59,8 @@ def test_schema(dsn: str, admin: Admin) -> None:
 
 @shows("connection_pool_size", "max_connections")
 def test_connections_are_capped(dsn: str, engine: Engine) -> None:
-    """Threads open no more than `max_connections` less the heartbeat's; few stay open."""
-    config = Config.from_dsn(dsn, max_connections=4, connection_pool_size=2)
+    """Threads open no more than `max_connections` less two; few stay open."""
+    config = Config.from_dsn(dsn, max_connections=5, connection_pool_size=2)
     with Admin(config) as admin, Producer(config, "q") as producer:
         admin.create_queue("q")
         producer.enqueue(0)
@@ -77,7 +77,7 @@ def test_connections_are_capped(dsn: str, engine: Engine) -> None:
 @shows("max_connections")
 def test_heartbeat_has_the_last_connection(dsn: str, engine: Engine) -> None:
     """With every pooled connection busy the heartbeat has one more, and that is the cap."""
-    config = Config.from_dsn(dsn, max_connections=2, heartbeat_interval_seconds=0.02)
+    config = Config.from_dsn(dsn, max_connections=3, heartbeat_interval_seconds=0.02)
     with Admin(config) as admin, Producer(config, "q") as producer, Consumer(config, "q") as own:
         admin.create_queue("q")
         producer.enqueue(0)
@@ -104,7 +104,7 @@ def test_connecting_takes_only_so_long() -> None:
 @shows("connection_timeout_seconds")
 def test_pool_is_waited_for_only_so_long(dsn: str, engine: Engine) -> None:
     """Where every connection is in use, the error says so after the time that was set."""
-    config = Config.from_dsn(dsn, max_connections=2, connection_timeout_seconds=0.1)
+    config = Config.from_dsn(dsn, max_connections=3, connection_timeout_seconds=0.1)
     with Admin(config) as admin, Producer(config, "q") as producer:
         admin.create_queue("q")
         producer.enqueue(0)
@@ -134,7 +134,7 @@ def test_query_timeout(dsn: str, engine: Engine) -> None:
 @pytest.mark.parametrize("pooler", [False, True])
 def test_pooler(dsn: str, pooler: bool) -> None:  # noqa: FBT001
     """Behind a pooler nothing is prepared and no startup option sent; otherwise both are."""
-    config = Config.from_dsn(dsn, pooler=pooler, max_connections=2)
+    config = Config.from_dsn(dsn, pooler=pooler, max_connections=3)
     with Admin(config) as admin, Producer(config, "q") as producer:
         admin.create_queue("q")
         for number in range(10):

@@ -36,7 +36,7 @@ def _nothing_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("port", "http"),
         ("port", 70000),
         ("host", None),
-        ("max_connections", 1),
+        ("max_connections", 2),
         ("connection_pool_size", 0),
         ("connection_timeout_seconds", float("nan")),
         ("query_timeout_seconds", 0),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -14,10 +16,12 @@ from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, bound
 from pgqrs.aio.lifecycle import AsyncLivingWorker
 from pgqrs.call import Call, call
 from pgqrs.config import Config
+from pgqrs.errors import QueryTimeoutError
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.types import (
     Duration,
     Finding,
+    Maintenance,
     QueueInfo,
     QueueMetrics,
     WorkerHealth,
@@ -192,6 +196,18 @@ class AsyncAdmin(AsyncLivingWorker):
         Contract and errors are those of `pgqrs.Admin.delete_worker`.
         """
         await self.binding.run(self._steps.deleting_worker(worker_id))
+
+    async def maintain(self) -> Maintenance:
+        """Do one round of what running workers do every `cleanup_interval_seconds`.
+
+        Contract and errors are those of `pgqrs.Admin.maintain`.
+        """
+        done = await self.binding.run(self._steps.maintaining())
+        if self.binding.is_joined:
+            return done
+        with suppress(QueryTimeoutError):  # autovacuum has more time
+            done = replace(done, vacuumed=await self.binding.run(self._steps.vacuuming()))
+        return done
 
     async def close(self) -> None:
         """Stop its own worker, if it registered one, and free what it owns. Idempotent."""

@@ -51,6 +51,10 @@ RetryBackoff = Annotated[
     bool | None,
     typer.Option("--backoff/--no-backoff", help="Whether the delay doubles with each attempt."),
 ]
+Retention = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="SECONDS", help="How long finished messages are kept."),
+]
 Exact = Annotated[bool, typer.Option("--exact", help="Count beyond 10,000.")]
 
 _COLUMNS = ("id", "queue_name", "paused", "visibility_timeout", "max_attempts", "archive_mode")
@@ -70,6 +74,7 @@ def create(
     retry_delay: RetryDelay = None,
     retry_delay_max: RetryDelayMax = None,
     retry_backoff: RetryBackoff = None,
+    retention: Retention = None,
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="Leave a queue of this name as it is.")
     ] = False,
@@ -83,6 +88,7 @@ def create(
         retry_delay=retry_delay,
         retry_delay_max=retry_delay_max,
         retry_backoff=retry_backoff,
+        retention=retention,
     )
     with options.admin() as admin:
         options.output.one(admin.create_queue(name, exist_ok=exist_ok, **changes))
@@ -163,6 +169,7 @@ def update(
     retry_delay: RetryDelay = None,
     retry_delay_max: RetryDelayMax = None,
     retry_backoff: RetryBackoff = None,
+    retention: Retention = None,
 ) -> None:
     """Change defaults of a queue; those not given stay."""
     options = options_of(context)
@@ -173,6 +180,7 @@ def update(
         retry_delay=retry_delay,
         retry_delay_max=retry_delay_max,
         retry_backoff=retry_backoff,
+        retention=retention,
     )
     if not changes:
         raise UsageError("nothing to change: give an option", context)

@@ -29,6 +29,7 @@ __all__ = [
     "metrics",
     "purge",
     "purge_archive",
+    "purge_history",
     "update",
 ]
 
@@ -54,8 +55,9 @@ def checked_name(name: str) -> str:
 class QueueOptions(TypedDict, total=False):
     """What a queue can be created with and changed to; what is left out or None is not touched.
 
-    `visibility_timeout`, `retry_delay` and `retry_delay_max` are seconds or timedeltas.
+    Durations (`visibility_timeout`, the delays, `retention`) are seconds or timedeltas.
     `archive_mode` is full, meta (no payload, no output) or none (nothing, of what completed).
+    Maintenance deletes what was archived longer ago than `retention`; without one, nothing.
     """
 
     visibility_timeout: Duration | None
@@ -64,6 +66,7 @@ class QueueOptions(TypedDict, total=False):
     retry_delay: Duration | None
     retry_delay_max: Duration | None
     retry_backoff: bool | None
+    retention: Duration | None
 
 
 def checked_options(options: QueueOptions) -> dict[str, Any]:
@@ -91,6 +94,7 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "retry_delay": span,
     "retry_delay_max": span,
     "retry_backoff": bool,
+    "retention": span,
 }
 
 
@@ -166,14 +170,21 @@ def purge_archive(
     Raises QueueNotFoundError.
     """
     which = everyone(connection, schema) if name is None else [find(connection, schema, name)]
-    upto = connection.scalar(purging.ago(), {"age": older_than or dt.timedelta()})
-    statement, deleted = purging.archived(schema), 0
-    for queue in which:
-        place, over = {"queue": queue.id, "after": _BEFORE_ALL, "upto": upto, "n": BATCH}, False
-        while not over:
-            count, place["after"], late = connection.execute(statement, place).one()
-            deleted += count
-            over = late or place["after"] is None
+    age = older_than or dt.timedelta()
+    return sum(purge_history(connection, schema, queue, age) for queue in which)
+
+
+def purge_history(
+    connection: Connection, schema: str, queue: QueueInfo, older_than: dt.timedelta
+) -> int:
+    """Delete what a queue archived longer ago than that, in batches; gives how many."""
+    upto = connection.scalar(purging.ago(), {"age": older_than})
+    place = {"queue": queue.id, "after": _BEFORE_ALL, "upto": upto, "n": BATCH}
+    deleted, over = 0, False
+    while not over:
+        count, place["after"], late = connection.execute(purging.archived(schema), place).one()
+        deleted += count
+        over = late or place["after"] is None
     return deleted
 
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine
 
+from pgqrs.caretaker import Caretaker
 from pgqrs.config import Config
 from pgqrs.ear import Ear, Waker
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
@@ -64,6 +65,8 @@ class Loop:
         self._stop_at: float | None = None
         self._now = threading.Event()
         self._limit = Limit(config.query_timeout_seconds * 1.5)
+        first = self.lanes[0].steps
+        self._caretaker = Caretaker(connect, lambda on: first.register(on)[1], config)
 
     def stop(self) -> None:
         """Lease no more and end when handlers have; called again, end at once."""
@@ -82,6 +85,7 @@ class Loop:
         engine = self._connect()
         pauses = backoff()
         away = False
+        self._caretaker.start()
         try:
             while not self._finished():
                 try:
@@ -96,6 +100,7 @@ class Loop:
                     away = True
                     self._rest(next(pauses))
         finally:
+            self._caretaker.close()
             self._limit.close()
             engine.dispose()
             self._close()
@@ -140,6 +145,7 @@ class Loop:
         most = min(wanted, self._config.max_batch_size)
         lane.patience.found(len(lease.messages), most, lease.due_in)
         lane.took(lease.messages)
+        self._caretaker.leased(len(lease.messages))
 
     def _settle(self, connection: Connection, lane: Lane) -> None:
         while lane.outbox:

@@ -35,6 +35,7 @@ QUEUE = (
     "retry_delay",
     "retry_delay_max",
     "retry_backoff",
+    "retention",
 )
 WORKER = (
     "id",

@@ -24,23 +24,20 @@ from sqlalchemy import (
     Interval,
     ScalarSelect,
     Select,
-    Text,
     any_,
     bindparam,
     case,
-    delete,
     except_,
     func,
-    insert,
     literal_column,
     select,
     true,
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
+from pgqrs.statements.bury import buried, dead, exhausted
 from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
@@ -52,22 +49,6 @@ BURIED_AT_ONCE = 100
 
 PROMOTED_AT_ONCE = 100
 """The most delayed, and the most expired, messages one lease puts into the ready line."""
-
-_ARCHIVED_AS_THEY_ARE = (
-    "id",
-    "queue_id",
-    "vt",
-    "enqueued_at",
-    "dequeued_at",
-    "producer_worker_id",
-    "consumer_worker_id",
-    "read_ct",
-    "returned_ct",
-    "max_attempts",
-    "priority",
-    "message_type",
-    "headers",
-)
 
 
 @per_schema
@@ -203,25 +184,8 @@ def _spent(t: Tables, me: CTE, expired: CTE) -> Select[Any]:
 
 
 def _buried(t: Tables, me: CTE, expired: CTE) -> CTE:
-    m = t.messages
-    dead = (
-        delete(m)
-        .where(_is_in(m.c.id, _spent(t, me, expired)))
-        .returning(*(m.c[name] for name in (*_ARCHIVED_AS_THEY_ARE, "payload", "error")))
-        .cte("dead")
-    )
-    archived = {
-        **{name: dead.c[name] for name in _ARCHIVED_AS_THEY_ARE},
-        "payload": case((me.c.archive_mode != literal_column("'meta'"), dead.c.payload)),
-        "error": func.coalesce(dead.c.error, _LAST_LEASE_RAN_OUT),
-        "archived_at": func.clock_timestamp(),
-        "status": literal_column("'dead'", Text),
-    }
-    rows = select(*archived.values()).select_from(dead.join(me, true()))
-    return insert(t.archive).from_select(list(archived), rows, include_defaults=False).cte("buried")
-
-
-_LAST_LEASE_RAN_OUT = literal_column("'\"the lease of the last attempt ran out\"'::jsonb", JSONB)
+    mode = select(me.c.archive_mode).scalar_subquery()
+    return buried(t, dead(t, _spent(t, me, expired)), mode)
 
 
 def _may(me: CTE) -> ScalarSelect[bool]:
@@ -230,8 +194,7 @@ def _may(me: CTE) -> ScalarSelect[bool]:
 
 
 def _exhausted(t: Tables, me: CTE) -> ColumnElement[bool]:
-    limit = func.coalesce(t.messages.c.max_attempts, select(me.c.max_attempts).scalar_subquery())
-    return t.messages.c.read_ct - t.messages.c.returned_ct >= limit
+    return exhausted(t, select(me.c.max_attempts).scalar_subquery())
 
 
 def _queue_id() -> ColumnElement[int]:

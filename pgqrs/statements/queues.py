@@ -45,6 +45,7 @@ OPTIONS = {
     "retry_delay": Interval,
     "retry_delay_max": Interval,
     "retry_backoff": Boolean,
+    "retention": Interval,
 }
 """The columns of a queue that can be set, with their types."""
 

@@ -1,0 +1,28 @@
+"""The commands for what is not one queue's nor one worker's: maintenance."""
+
+from __future__ import annotations
+
+import typer
+
+from pgqrs.cli.options import options_of
+
+__all__ = ["app"]
+
+app = typer.Typer(name="admin", help="Look after all queues at once.")
+
+
+@app.callback()
+def admin() -> None:
+    """Look after all queues at once."""
+
+
+@app.command(epilog="Example: pgqrs admin maintain")
+def maintain(context: typer.Context) -> None:
+    """Do one round of what running workers do by themselves every few minutes.
+
+    Buries messages whose last attempt ran out, lets those wait again that lost their worker,
+    deletes history older than its queue's retention and rows of workers long gone, and vacuums.
+    """
+    options = options_of(context)
+    with options.admin() as admin:
+        options.output.one(admin.maintain())

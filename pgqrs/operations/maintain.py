@@ -1,0 +1,72 @@
+"""Do what queues need from time to time: bury, reclaim, keep the history short, vacuum.
+
+Each step commits by itself and is done in bounded pieces. Two processes at it at once are harmless.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Executable
+
+from pgqrs.operations import queues, supervise
+from pgqrs.statements import maintain as sql
+from pgqrs.types import Maintenance
+
+__all__ = ["MaintenanceTerms", "lead", "maintain", "vacuum"]
+
+_BATCH: Final = 1_000
+"""How many messages are moved in one statement."""
+_LONG_GONE: Final = dt.timedelta(days=1)
+"""For how long the row of a worker that holds nothing is kept after its last sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceTerms:
+    """What holds where a queue says nothing, and when a worker counts as stale."""
+
+    default_attempts: int
+    stale_after: dt.timedelta
+
+
+def lead(connection: Connection, schema: str, worker_id: int, term: dt.timedelta) -> bool:
+    """Become the worker that maintains for `term`; False where another one is, or this stopped."""
+    row = connection.execute(sql.lead(schema), {"me": worker_id, "term": term}).one_or_none()
+    return row is not None
+
+
+def maintain(connection: Connection, schema: str, terms: MaintenanceTerms) -> Maintenance:
+    """Bury what is exhausted, revive what stale workers let run out, drop what is too old."""
+    buried = reclaimed = purged = 0
+    for queue in queues.everyone(connection, schema):
+        those = {"queue": queue.id, "n": _BATCH, "default_attempts": terms.default_attempts}
+        buried += _until_done(connection, sql.bury(schema), those)
+        stale = those | {"age": terms.stale_after}
+        reclaimed += _until_done(connection, sql.revive(schema), stale)
+        if queue.retention is not None:
+            purged += queues.purge_history(connection, schema, queue, queue.retention)
+    return Maintenance(
+        dead_messages=buried,
+        reclaimed_messages=reclaimed,
+        purged_messages=purged,
+        purged_workers=supervise.purge(connection, schema, _LONG_GONE),
+    )
+
+
+def vacuum(connection: Connection, schema: str, least: int = 0) -> bool:
+    """Vacuum the messages where there are that many dead rows, outside of a transaction."""
+    if (connection.scalar(sql.dead_rows(schema)) or 0) < least:
+        return False
+    connection.execute(sql.vacuum(schema))
+    return True
+
+
+def _until_done(connection: Connection, statement: Executable, parameters: Any) -> int:
+    total = 0
+    while ids := connection.execute(statement, parameters).scalars().all():
+        total += len(ids)
+        if len(ids) < _BATCH:
+            break
+    return total
