@@ -214,11 +214,12 @@ def test_one_object_serves_several_loops(config: Config, admin: Admin) -> None:
 
     async def send() -> None:
         await producer.enqueue(1)
+        await producer.enqueue(2)  # which owes a notification when the loop is closed
 
     run(send)
     run(send)
     run(producer.close)
-    assert admin.queue_metrics("q").pending == 2
+    assert admin.queue_metrics("q").pending == 4
 
 
 def test_closed_means_closed(config: Config, admin: Admin) -> None:

@@ -78,15 +78,23 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
 
     async def close(self) -> None:
         """Send the notification that is owed, and stop the worker if nobody else shares it."""
-        if not self._closed and self._ringing is not None:
-            await asyncio.wait([self._ringing])  # it is over in a moment
+        if not self._closed:
+            if self._ringing is not None and self._is_ringing():
+                await asyncio.wait([self._ringing])  # it is over in a moment
+            with suppress(PgqrsError):
+                await self._ring()
         await super().close()
 
     async def _send(self, call_: Call[T]) -> T:
         result = await self._run(call_)
-        if self._steps.bell.owes() and (self._ringing is None or self._ringing.done()):
+        if self._steps.bell.owes() and not self._is_ringing():
             self._ringing = asyncio.create_task(self._ring_soon())
         return result
+
+    def _is_ringing(self) -> bool:
+        # A task of another loop, which may be closed, neither ends nor can be waited for.
+        task, here = self._ringing, asyncio.get_running_loop()
+        return task is not None and task.get_loop() is here and not task.done()
 
     async def _ring_soon(self) -> None:
         await asyncio.sleep(self._steps.bell.due_in())
