@@ -53,6 +53,8 @@ class Config(BaseModel):
 
     schema_: str = Field(default="pgqrs", alias="schema")
     """The schema of the pgqrs tables."""
+    listen_dsn: SecretStr | None = None
+    """A URL that leads straight to the server, for waiting consumers to listen on."""
     pooler: bool = False
     """Whether a pooler in transaction mode (PgBouncer, pgcat) stands before the server."""
     connection_pool_size: Annotated[int, Field(ge=1)] = 5
@@ -77,7 +79,8 @@ class Config(BaseModel):
     poll_interval_seconds: Seconds = 1
     """How long to wait before looking again for messages that no notification told of."""
     enable_listen_notify: bool = True
-    """Whether producers notify and waiting consumers listen; behind a pooler these only poll."""
+    """Whether producers notify and waiting consumers listen; behind a pooler that needs
+    `listen_dsn`."""
     prefetch_count: Annotated[int, Field(ge=0, le=100_000)] = 10
     """How many messages a running worker leases ahead of its handlers."""
     shutdown_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 30
@@ -136,10 +139,9 @@ class Config(BaseModel):
         arguments = {key: value for key, value in given.items() if value is not None}
         return cls._named([("argument", arguments), *_surroundings(path)])
 
-    @property
-    def listens(self) -> bool:
-        """Whether waiting consumers listen: behind a pooler nothing would ever arrive."""
-        return self.enable_listen_notify and not self.pooler
+    def for_listening(self) -> Self:
+        """Give the configuration of the direct connection that `listen_dsn` names."""
+        return self.model_copy(update={"dsn": self.listen_dsn, "pooler": False})
 
     @property
     def url(self) -> URL:
@@ -158,7 +160,7 @@ class Config(BaseModel):
     def _check_schema(cls, value: str) -> str:
         return validated_schema(value)
 
-    @field_validator("dsn")
+    @field_validator("dsn", "listen_dsn")
     @classmethod
     def _check_dsn(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:

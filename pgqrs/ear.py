@@ -16,6 +16,7 @@ from psycopg import Notify, OperationalError
 from sqlalchemy import Connection
 
 from pgqrs.errors import UnavailableError
+from pgqrs.limit import Limit
 from pgqrs.statements import wake as sql
 
 __all__ = ["Ear", "Waker"]
@@ -57,12 +58,14 @@ class Waker:
 class Ear:
     """Listens on one connection; knows which channels rang since it was last asked."""
 
-    def __init__(self, connection: Connection, waker: Waker) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, waker: Waker, limit: Limit) -> None:
+        self.connection = connection
         raw: Any = connection.connection.driver_connection
         self._raw = raw
         self._waker = waker
+        self._limit = limit
         self._rung: set[str] = set()
+        self._channels: set[str] = set()
         self._raw.add_notify_handler(self._hear)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._raw.pgconn.socket, selectors.EVENT_READ)
@@ -70,8 +73,23 @@ class Ear:
 
     def listen(self, channels: Iterable[str]) -> None:
         """Listen on channels, which takes effect before the next statement."""
-        for channel in channels:
-            self._connection.execute(sql.listen(channel))
+        with self._limit.over(self.connection):
+            for channel in channels:
+                self.connection.execute(sql.listen(channel))
+                self._channels.add(channel)
+
+    def unlisten(self, channel: str) -> None:
+        """Listen on a channel no more."""
+        with self._limit.over(self.connection):
+            self.connection.execute(sql.unlisten(channel))
+        self._channels.discard(channel)
+
+    def check(self) -> None:
+        """Ask the server what this listens on. Raises UnavailableError where it does not know."""
+        with self._limit.over(self.connection):
+            known = set(self.connection.execute(sql.listening_to()).scalars())
+        if not self._channels <= known:
+            raise UnavailableError("the server forgot who listens")
 
     def wait(self, seconds: float) -> set[str]:
         """Wait for a notification, to be woken, or so long; give the channels that rang.

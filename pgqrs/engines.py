@@ -17,6 +17,9 @@ from pgqrs.forking import forget_in_child
 
 __all__ = ["acquire", "options_of", "release", "single", "watch_for_closed"]
 
+# A connection that waits hears nothing of a route that was lost, unless it asks.
+_KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
 _counts: Final[dict[Config, tuple[Engine, int]]] = {}
 _lock = threading.Lock()
 
@@ -92,6 +95,7 @@ def _connect_args(config: Config) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "connect_timeout": max(2, math.ceil(config.connection_timeout_seconds)),
         "fallback_application_name": "pgqrs",
+        **{name: value for name, value in _KEEPALIVES.items() if name not in config.url.query},
     }
     if config.pooler:
         # A pooler gives each transaction another server connection: nothing can be kept there.

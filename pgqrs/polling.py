@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 from sqlalchemy import Connection, Engine
@@ -17,6 +18,7 @@ from pgqrs.config import Config
 from pgqrs.ear import Ear, Waker
 from pgqrs.errors import UnavailableError
 from pgqrs.limit import Limit
+from pgqrs.listening import Listener
 from pgqrs.operations.lease import Lease
 from pgqrs.patience import Patience, backoff
 from pgqrs.statements.wake import channel_of
@@ -32,14 +34,15 @@ class Poller:
     """Waits for the messages of one queue; for one thread at a time."""
 
     def __init__(self, queue: str, connect: Callable[[], Engine], config: Config) -> None:
-        self._channel = channel_of(config.schema_, queue)
         self._connect = connect
         self._config = config
         self._waker = Waker()
         self._limit = Limit(config.query_timeout_seconds * 1.5)
-        self._engine: Engine | None = None
+        channels = [channel_of(config.schema_, queue)]
+        self._listener = Listener(connect, config, channels, self._limit, _tell)
         self._connection: Connection | None = None
         self._ear: Ear | None = None
+        self._stack = ExitStack()
         self._stopped = False
 
     def poll(self, lease: Call[Lease], timeout: float | None) -> list[QueueMessage]:
@@ -83,7 +86,10 @@ class Poller:
 
     def _look(self, lease: Call[Lease]) -> Lease:
         with translated(self._config.schema_):
-            connection = self._opened()
+            if self._listener.wants_another:
+                self._hang_up()
+            connection, ear = self._opened()
+            self._listener.check_if_due(ear)
             with self._limit.over(connection):
                 return lease.step(connection)
 
@@ -91,22 +97,26 @@ class Poller:
         if self._ear is not None:
             self._ear.wait(seconds)
 
-    def _opened(self) -> Connection:
-        if self._connection is None:
-            self._engine = self._engine or self._connect()
-            self._connection = self._engine.connect()
-            self._ear = Ear(self._connection, self._waker)
-            if self._config.listens:
-                self._ear.listen([self._channel])
-        return self._connection
+    def _opened(self) -> tuple[Connection, Ear]:
+        if self._connection is None or self._ear is None:
+            self._hang_up()
+            engine = self._connect()
+            self._stack.callback(engine.dispose)
+            self._connection = engine.connect()
+            self._stack.callback(_drop, self._connection)
+            hearing = self._listener.ear(self._connection, self._waker)
+            self._ear = self._stack.enter_context(hearing)
+        return self._connection, self._ear
 
     def _hang_up(self) -> None:
-        ear, connection, engine = self._ear, self._connection, self._engine
-        self._ear = self._connection = self._engine = None
-        if ear is not None:
-            ear.close()
-        if connection is not None:
-            connection.invalidate()
-            connection.close()
-        if engine is not None:
-            engine.dispose()
+        self._ear = self._connection = None
+        self._stack.close()
+
+
+def _drop(connection: Connection) -> None:
+    connection.invalidate()
+    connection.close()
+
+
+def _tell(sentence: str, good: bool) -> None:  # noqa: FBT001 - how a Listener tells
+    _log.log(logging.DEBUG if good else logging.WARNING, "%s", sentence)

@@ -2,73 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import signal
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
-import psycopg
 import pytest
+from bouncer import PROGRAM, bouncer
 from sqlalchemy import URL
 from waiting import until
 
 import pgqrs
 from pgqrs import Admin, Config, Consumer, Producer
 
-PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not installed")
-
-SETTINGS = """
-[databases]
-* = host={host} port={port}
-[pgbouncer]
-listen_addr =
-unix_socket_dir = {folder}
-listen_port = 6432
-auth_type = any
-pool_mode = transaction
-default_pool_size = 2
-max_client_conn = 200
-logfile = {folder}/log
-"""
 
 
 @pytest.fixture
 def pooled(url: URL) -> Iterator[Config]:
     """A configuration that goes through PgBouncer to the fresh database."""
-    assert PROGRAM is not None
-    folder = Path(tempfile.mkdtemp(prefix="pgb"))
-    host, port = str(url.query["host"]), url.query.get("port", "5432")
-    settings = folder / "pgbouncer.ini"
-    databases = SETTINGS.format(host=host, port=port, folder=folder)
-    settings.write_text(databases.replace("port=5432\n", f"port={port} user=postgres\n"))
-    owner = None
-    if os.getuid() == 0:  # which it refuses to run as; the server's socket is its owner's alone
-        owner = pwd.getpwuid(Path(host).stat().st_uid).pw_name
-        shutil.chown(folder, owner)
-    process = subprocess.Popen([PROGRAM, str(settings)], user=owner, stderr=subprocess.DEVNULL)
-    dsn = f"postgresql://postgres@/{url.database}?host={folder}&port=6432"
-    try:
-        until(lambda: answers(dsn))
+    with bouncer(url) as dsn:
         yield Config.from_dsn(dsn, pooler=True, poll_interval_seconds=0.1)
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(20)
-        shutil.rmtree(folder)
-
-
-def answers(dsn: str) -> bool:
-    try:
-        psycopg.connect(dsn, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 def test_a_message_lives_its_life(pooled: Config) -> None:

@@ -19,9 +19,10 @@ from sqlalchemy import Connection, Engine
 
 from pgqrs.caretaker import Caretaker
 from pgqrs.config import Config
-from pgqrs.ear import Ear, Waker
+from pgqrs.ear import Waker
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.limit import Limit
+from pgqrs.listening import Listener
 from pgqrs.operations import acknowledge, settle
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.settle import Failure, Finish
@@ -65,6 +66,8 @@ class Loop:
         self._stop_at: float | None = None
         self._now = threading.Event()
         self._limit = Limit(config.query_timeout_seconds * 1.5)
+        channels = [channel_of(lane.steps.schema, lane.steps.queue) for lane in self.lanes]
+        self._listener = Listener(connect, config, channels, self._limit, _tell)
         first = self.lanes[0].steps
         self._caretaker = Caretaker(connect, lambda on: first.register(on)[1], config)
 
@@ -107,20 +110,20 @@ class Loop:
         return self.report
 
     def _work(self, connection: Connection) -> None:
-        with Ear(connection, self._waker) as ear:
-            if self._config.listens:
-                ear.listen(self._channels())
+        with self._listener.ear(connection, self._waker) as ear:
             for lane in self.lanes:
                 lane.patience.woken()  # what came before we listened
-            while not self._finished():
+            while not self._finished() and not self._listener.wants_another:
                 with self._limit.over(connection):
                     self._turn(connection)
+                self._listener.check_if_due(ear)
                 rung = ear.wait(self._idle_for())
                 for lane in self.lanes:
                     if channel_of(lane.steps.schema, lane.steps.queue) in rung:
                         lane.patience.woken()
-            with self._limit.over(connection):
-                self._flush(connection)
+            if self._finished():
+                with self._limit.over(connection):
+                    self._flush(connection)
 
     def _turn(self, connection: Connection) -> None:
         stopping = self._stop_at is not None
@@ -248,15 +251,16 @@ class Loop:
                 lane.collect()
             self._now.wait(min(0.05, seconds))
 
-    def _channels(self) -> list[str]:
-        return [channel_of(lane.steps.schema, lane.steps.queue) for lane in self.lanes]
-
     def _close(self) -> None:
         for lane in self.lanes:
             lane.collect()
             self.report.still_running += lane.running_ids()
             lane.slots.close()
         self._waker.close()
+
+
+def _tell(sentence: str, good: bool) -> None:  # noqa: FBT001 - how a Listener tells
+    _log.log(logging.INFO if good else logging.WARNING, "%s", sentence)
 
 
 def _by_wait(returned: list[Return]) -> Iterator[tuple[dt.timedelta, list[Fence]]]:

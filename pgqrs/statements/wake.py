@@ -7,7 +7,7 @@ from hashlib import blake2s
 
 from sqlalchemy import Executable, Text, bindparam, func, select, text
 
-__all__ = ["channel_of", "listen", "notify"]
+__all__ = ["backend_pid", "channel_of", "listen", "listening_to", "notify", "unlisten"]
 
 
 @cache
@@ -19,6 +19,23 @@ def channel_of(schema: str, queue: str) -> str:
 def listen(channel: str) -> Executable:
     """Listen on a channel that `channel_of` gave."""
     return text(f'LISTEN "{channel}"')
+
+
+def unlisten(channel: str) -> Executable:
+    """Listen on a channel no more."""
+    return text(f'UNLISTEN "{channel}"')
+
+
+@cache
+def listening_to() -> Executable:
+    """Give the channels that this connection listens on, as the server knows them."""
+    return select(func.pg_listening_channels())
+
+
+@cache
+def backend_pid() -> Executable:
+    """Give the process that serves this connection: behind a pooler not the one it was told."""
+    return select(func.pg_backend_pid())
 
 
 @cache
