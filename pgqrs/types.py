@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, Generic, cast
@@ -228,6 +229,8 @@ class QueueMetrics:
     `pending` messages are due and free to lease (expired leases among them), `delayed` are not yet
     due, `locked` are leased; `total_messages` is their sum, without the archive. Unless exact
     counts were asked for, each count stops at `limit`, and `capped` says whether one did.
+    `unhandled_types` counts messages by type that no worker so far had a handler for: they are
+    among the delayed, given back each time before anything was begun.
     """
 
     queue_id: int
@@ -240,6 +243,7 @@ class QueueMetrics:
     oldest_pending_at: dt.datetime | None
     oldest_pending_age: dt.timedelta | None
     limit: int | None
+    unhandled_types: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def total_messages(self) -> int:

@@ -247,13 +247,13 @@ SETTLING = [
 ]
 CAP = 1000
 MEASURING = [
-    # Five counts and four heads, each row of a count at most a visit to its page.
+    # Five counts, types and four heads, each row of a count at most a visit to its page.
     case(
         f"metrics of {queue}",
         measure.one_queue,
         given(queue=queue, cap=CAP),
         *(READY, DELAYED, LEASED, HISTORY),
-        n=5 * CAP,
+        n=6 * CAP,
         each=1,
         base=100,
     )
@@ -265,7 +265,7 @@ MEASURING.append(
         measure.every_queue,
         given(cap=CAP),
         *(READY, DELAYED, LEASED, HISTORY),
-        n=4 * 5 * CAP,
+        n=4 * 6 * CAP,
         each=1,
         base=400,
         sorted_rows=4,  # the queues

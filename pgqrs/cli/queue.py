@@ -123,7 +123,7 @@ def metrics(
     with options.admin() as admin:
         if name is not None:
             found = admin.queue_metrics(name, exact=exact)
-            options.output.one(found, (*_METRICS, *_TOTAL, *_OLDEST))
+            options.output.one(found, (*_METRICS, *_TOTAL, *_OLDEST, "unhandled_types"))
         else:
             every = admin.all_queues_metrics(exact=exact)
             options.output.many(every, (*_METRICS, *_OLDEST), "there are no queues")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict
@@ -194,13 +195,18 @@ def metrics(connection: Connection, schema: str, name: str, limit: int | None) -
     row = connection.execute(measure.one_queue(schema), parameters).one_or_none()
     if row is None:
         raise QueueNotFoundError(name)
-    return QueueMetrics(*row)
+    return _metrics(row)
 
 
 def all_metrics(connection: Connection, schema: str, limit: int | None) -> list[QueueMetrics]:
     """Measure every queue, by name."""
     rows = connection.execute(measure.every_queue(schema), {"cap": limit})
-    return [QueueMetrics(*row) for row in rows]
+    return [_metrics(row) for row in rows]
+
+
+def _metrics(row: Any) -> QueueMetrics:
+    measures = [*row[:-1], json.loads(row[-1] or "{}")]
+    return QueueMetrics(*measures)
 
 
 def _the_queue(

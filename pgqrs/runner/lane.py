@@ -9,7 +9,7 @@ import asyncio
 import datetime as dt
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ __all__ = ["Lane", "Room"]
 
 _EXTEND_AT = 0.5  # of a lease, when it is extended
 _SETTLE_AT_ONCE = 100  # results
+_LATELY = 60.0  # seconds
+_LONGEST_DELAY = 600  # seconds
+_UNKNOWN_A_SECOND = 100  # messages of unknown types that are given back at the least
 _SETTLE_AFTER = 0.005  # seconds: what a commit costs, so that one serves many results
 
 
@@ -69,16 +72,19 @@ class Lane:
         ahead = 0 if self.batch else room.prefetch
         self._capacity = room.concurrency * max(room.batch_size, 1) + ahead
         self._first_result_at = 0.0
+        self._unknown = 0  # given back lately
+        self._unknown_since = 0.0
+        self._reach = 0
 
     def wanted(self) -> int:
         """Say how many messages there is room for."""
-        busy = sum(len(task.messages) for task in self.running)
-        return max(self._capacity - busy - len(self._backlog), 0)
+        room = self._room()
+        return max(room, self._reach) if room else 0
 
     def leases_now(self) -> bool:
         """Say whether a lease is worth a round trip: half of the room is free, or nothing waits."""
-        wanted = self.wanted()
-        return wanted > 0 and (not self._backlog or 2 * wanted >= self._capacity)
+        room = self._room()
+        return room > 0 and (not self._backlog or 2 * room >= self._capacity)
 
     def settles_now(self) -> bool:
         """Say whether it is time to settle: many, or one that waited, or nothing else to do."""
@@ -87,16 +93,22 @@ class Lane:
         waited = time.monotonic() - self._first_result_at
         return len(self.outbox) >= _SETTLE_AT_ONCE or waited >= _SETTLE_AFTER or not self.running
 
-    def took(self, messages: Iterable[QueueMessage]) -> None:
+    def took(self, messages: Sequence[QueueMessage]) -> None:
         """Take in what was just leased."""
         now = time.monotonic()
+        room, known = self._room(), 0
         for message in messages:
             length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
             self._holds[fence_of(message)] = _Hold(now + length, length)
-            if self.knows(message):
+            if not self.knows(message):
+                self.outbox.append(Return(fence_of(message), self._until_known(message, now)))
+            elif known < room:
                 self._backlog.append(message)
+                known += 1
             else:
-                self.outbox.append(Return(fence_of(message), _until_known(message)))
+                self.outbox.append(Return(fence_of(message)))
+        # Where all are unknown there may be many: look further next time.
+        self._reach = 0 if known else 2 * len(messages)
 
     def dispatch(self) -> None:
         """Hand over what waits to handlers that are free."""
@@ -210,11 +222,22 @@ class Lane:
             if fence not in left_alone:
                 yield fence, hold.until - hold.length * _EXTEND_AT
 
+    def _room(self) -> int:
+        busy = sum(len(task.messages) for task in self.running)
+        return max(self._capacity - busy - len(self._backlog), 0)
+
+    def _until_known(self, message: QueueMessage, now: float) -> dt.timedelta:
+        """Give how long a message waits for a worker that knows its type: 1 s to 10 min.
+
+        Longer each time, and the longer the more of them there are: a crowd of them at the head of
+        the line is behind the others before the first are back.
+        """
+        if now - self._unknown_since > _LATELY:
+            self._unknown, self._unknown_since = 0, now
+        self._unknown += 1
+        seconds = 2 ** min(message.returned_ct, 10) + self._unknown // _UNKNOWN_A_SECOND
+        return dt.timedelta(seconds=min(seconds, _LONGEST_DELAY))
+
     def _forget(self, task: Task) -> None:
         for message in task.messages:
             self._holds.pop(fence_of(message), None)
-
-
-def _until_known(message: QueueMessage) -> dt.timedelta:
-    """Give how long a message waits for a worker that knows its type: 1 s, doubling to 10 min."""
-    return dt.timedelta(seconds=min(2.0 ** min(message.returned_ct, 10), 600.0))

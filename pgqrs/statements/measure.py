@@ -10,6 +10,7 @@ from sqlalchemy import (
     Executable,
     Text,
     bindparam,
+    cast,
     func,
     literal_column,
     select,
@@ -17,7 +18,7 @@ from sqlalchemy import (
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.per_schema import per_schema
-from pgqrs.statements.planning import counted
+from pgqrs.statements.planning import counted, in_order
 
 __all__ = ["every_queue", "one_queue"]
 
@@ -54,7 +55,28 @@ def _measures(t: Tables) -> list[ColumnElement[Any]]:
         oldest.label("oldest_pending_at"),
         (now - oldest).label("oldest_pending_age"),
         bindparam("cap", type_=BigInteger).label("limit"),
+        _unhandled(t).label("unhandled_types"),
     ]
+
+
+def _unhandled(t: Tables) -> ColumnElement[Any]:
+    """Count by type, as JSON text, what was given back and delayed, among the next to come due."""
+    m = t.messages
+    delayed = select(m.c.message_type, m.c.returned_ct, m.c.read_ct).where(
+        m.c.queue_id == t.queues.c.id, m.c.state == DELAYED
+    )
+    limit = bindparam("cap", type_=BigInteger)
+    next_ones = in_order(delayed, m.c.vt, limit=limit).correlate(t.queues).subquery("next_ones")
+    never_begun = next_ones.c.returned_ct == next_ones.c.read_ct
+    kinds = (
+        select(next_ones.c.message_type, func.count().label("number"))
+        .where(next_ones.c.returned_ct > literal_column("0"), never_begun)
+        .where(next_ones.c.message_type.is_not(None))
+        .group_by(next_ones.c.message_type)
+        .subquery("kinds")
+    )
+    numbers = func.jsonb_object_agg(kinds.c.message_type, kinds.c.number)
+    return select(cast(numbers, Text)).select_from(kinds).correlate(t.queues).scalar_subquery()
 
 
 def _count(t: Tables, order: list[Any], *where: ColumnElement[bool]) -> ColumnElement[int]:
