@@ -17,7 +17,14 @@ from pgqrs.operations import acknowledge
 from pgqrs.operations import lease as leasing
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import Lease, Terms
-from pgqrs.operations.settle import Failure, RetryTerms, error_text, fail_many
+from pgqrs.operations.settle import (
+    Failure,
+    Finish,
+    RetryTerms,
+    error_text,
+    fail_many,
+    finish_and_lease,
+)
 from pgqrs.payload import Json, encode
 from pgqrs.registration import Registration
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, WorkerRole, span
@@ -147,6 +154,16 @@ class ConsumerSteps(WorkerSteps):
     def lease_for_run(self, connection: Connection, size: int) -> Lease:
         """Lease for a running worker, which keeps its own books. Raises QueueNotFoundError."""
         return self._lease_or_register(connection, self._terms(size, None))
+
+    def finish_for_run(
+        self, connection: Connection, finishes: Sequence[Finish], size: int
+    ) -> tuple[int, Lease]:
+        """Finish and lease in one statement; gives how many were held, and the lease."""
+        holder, terms = self.register(connection), self._terms(size, None)
+        held, lease = finish_and_lease(connection, self.schema, holder, finishes, terms)
+        if lease.worker_status is None or lease.queue_paused is None:
+            lease = self._lease_or_register(connection, terms)
+        return held, lease
 
     def _lease(self, connection: Connection, terms: Terms) -> list[QueueMessage]:
         return self._lease_noted(connection, terms).messages

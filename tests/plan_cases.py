@@ -18,6 +18,7 @@ from pgqrs.statements import (
     purge,
     settle,
     supervise,
+    turn,
 )
 from pgqrs.statements.lease import lease
 
@@ -27,6 +28,7 @@ HOLDER = {STEADY: 2, LATE: 3, BEHIND: 2}
 READY, DELAYED, LEASED = "messages_ready", "messages_delayed", "messages_leased"
 PK, HISTORY = "messages_pkey", "archive_pkey"
 ARMS = frozenset([READY, DELAYED, LEASED, PK])
+LEASING = {"default_timeout": SPAN, "default_attempts": 5}
 BODY = '{"text": "' + "x" * 185 + '"}'
 
 
@@ -88,10 +90,7 @@ def rows(name: str, call: Callable[[Any, Any], object], *indexes: str, n: int = 
 
 def leased(queue: int, n: int) -> Callable[[Connection, Scene], object]:
     values = {"queue": queue, "worker": HOLDER[queue], "n": n, "timeout": None}
-    defaults = {"default_timeout": SPAN, "default_attempts": 5}
-    return lambda connection, scene: connection.execute(
-        lease(scene.schema), values | defaults
-    ).all()
+    return lambda connection, scene: connection.execute(lease(scene.schema), values | LEASING).all()
 
 
 def one(**more: Any) -> Callable[[Scene], dict[str, Any]]:
@@ -219,8 +218,8 @@ for _by_queue, _which in ((False, {}), (True, {"queue": "steady"})):
     ]
 
 
-def settling(**columns: Any) -> Callable[[Scene], dict[str, Any]]:
-    return many(100, **{name: [value] * 100 for name, value in columns.items()})
+def settling(n: int, **columns: Any) -> Callable[[Scene], dict[str, Any]]:
+    return many(n, **{name: [value] * n for name, value in columns.items()})
 
 
 RETRY = {"default_delay": SPAN, "default_limit": SPAN, "default_backoff": True}
@@ -228,7 +227,7 @@ SETTLING = [
     case(
         "finish 100",
         settle.finish_many,
-        settling(outcomes="completed", results="1", reasons=None),
+        settling(100, outcomes="completed", results="1", reasons=None),
         PK,
         n=100,
     ),
@@ -236,7 +235,7 @@ SETTLING = [
         "fail 100",
         settle.fail_many,
         lambda scene: (
-            settling(reasons='"why"', waits=None)(scene)
+            settling(100, reasons='"why"', waits=None)(scene)
             | {"queue": STEADY, "default_attempts": 5, **RETRY}
         ),
         PK,
@@ -315,7 +314,25 @@ MAINTAINING = [
     for statement, age in ((maintain.bury, {}), (maintain.revive, {"age": SPAN}))
     for queue, n, base in ((LATE, 100, 700), (BEHIND, 100, 2500), (IDLE, 0, 20))
 ]
+TURN = [
+    # What finishing and leasing may read, together.
+    case(
+        f"finish and lease {n}",
+        turn.finish_and_lease,
+        lambda scene, n=n: (
+            settling(n, outcomes="completed", results="1", reasons=None)(scene)
+            | {"queue": STEADY, "n": n, "timeout": None, **LEASING}
+        ),
+        *ARMS,
+        n=n,
+        each=12 + 14,
+        base=20 + 40,
+        sorted_rows=3 * n,
+    )
+    for n in (1, 100)
+]
 CASES = [
+    *TURN,
     *MAINTAINING,
     *ACKNOWLEDGING,
     *ENQUEUEING,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
 from pgqrs.statements import lease as sql
 from pgqrs.types import QueueMessage, WorkerStatus
 
-__all__ = ["Lease", "Terms", "lease"]
+__all__ = ["Lease", "Terms", "found", "lease"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,17 @@ class Terms:
     timeout: dt.timedelta | None
     default_timeout: dt.timedelta
     default_attempts: int
+
+    def parameters(self, queue_id: int, worker_id: int) -> dict[str, Any]:
+        """Give the parameters of the statement that leases."""
+        return {
+            "queue": queue_id,
+            "worker": worker_id,
+            "n": self.size,
+            "timeout": self.timeout,
+            "default_timeout": self.default_timeout,
+            "default_attempts": self.default_attempts,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +59,12 @@ def lease(
     connection: Connection, schema: str, queue_id: int, worker_id: int, terms: Terms
 ) -> Lease:
     """Lease up to `terms.size` due messages, the highest priority first, then the oldest."""
-    parameters = {
-        "queue": queue_id,
-        "worker": worker_id,
-        "n": terms.size,
-        "timeout": terms.timeout,
-        "default_timeout": terms.default_timeout,
-        "default_attempts": terms.default_attempts,
-    }
-    rows = connection.execute(sql.lease(schema), parameters).all()
+    rows = connection.execute(sql.lease(schema), terms.parameters(queue_id, worker_id)).all()
+    return found([tuple(row) for row in rows])
+
+
+def found(rows: Sequence[tuple[Any, ...]]) -> Lease:
+    """Make a lease of the rows that its statement gave."""
     status, paused, next_due = rows[0][:3]
     messages = [QueueMessage(*row[3:]) for row in rows if row[3] is not None]
     messages.sort(key=lambda message: (-message.priority, message.id))

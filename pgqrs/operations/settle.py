@@ -11,8 +11,10 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.lease import Lease, Terms, found
 from pgqrs.payload import Json, encode
 from pgqrs.statements import settle as sql
+from pgqrs.statements import turn
 
 __all__ = [
     "Failure",
@@ -21,6 +23,7 @@ __all__ = [
     "error_text",
     "extend_many",
     "fail_many",
+    "finish_and_lease",
     "finish_many",
 ]
 
@@ -60,14 +63,34 @@ def finish_many(
     connection: Connection, schema: str, worker_id: int, finishes: Sequence[Finish]
 ) -> set[Fence]:
     """Archive each; gives the fences that held."""
-    parameters = {
+    rows = connection.execute(sql.finish_many(schema), _finishing(finishes, worker_id))
+    return {Fence(*row) for row in rows}
+
+
+def finish_and_lease(
+    connection: Connection,
+    schema: str,
+    holder: tuple[int, int],
+    finishes: Sequence[Finish],
+    terms: Terms,
+) -> tuple[int, Lease]:
+    """Archive each, and lease, in one commit; gives how many were held, and the lease.
+
+    One commit instead of two is a third more messages a second where they come one at a time.
+    """
+    queue_id, worker_id = holder
+    parameters = _finishing(finishes, worker_id) | terms.parameters(queue_id, worker_id)
+    rows = connection.execute(turn.finish_and_lease(schema), parameters).all()
+    return rows[0][-1], found([tuple(row[:-1]) for row in rows])
+
+
+def _finishing(finishes: Sequence[Finish], worker_id: int) -> dict[str, Any]:
+    return {
         **_many([finish.fence for finish in finishes], worker_id),
         "outcomes": [finish.status for finish in finishes],
         "results": [finish.output for finish in finishes],
         "reasons": [finish.error for finish in finishes],
     }
-    rows = connection.execute(sql.finish_many(schema), parameters)
-    return {Fence(*row) for row in rows}
 
 
 def fail_many(

@@ -15,12 +15,16 @@ from typing import Any
 
 from pgqrs.consumer_steps import ConsumerSteps
 from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.settle import Finish
 from pgqrs.patience import Patience
 from pgqrs.runner.slots import Context, HandlerTimeoutError, Slots
 from pgqrs.runner.task import Return, Settlement, Task, fence_of, settled
 from pgqrs.types import QueueMessage
 
-__all__ = ["Lane", "Room"]
+__all__ = ["AT_ONCE", "Lane", "Room"]
+
+AT_ONCE = 500
+"""The most leases that one statement settles."""
 
 _EXTEND_AT = 0.5  # of a lease, when it is extended
 _SETTLE_AT_ONCE = 100  # results
@@ -109,6 +113,11 @@ class Lane:
                 self.outbox.append(Return(fence_of(message)))
         # Where all are unknown there may be many: look further next time.
         self._reach = 0 if known else 2 * len(messages)
+
+    def finishes(self) -> list[Finish]:
+        """Give what is to be settled, where all of it is finished and no more than a batch."""
+        some = [each for each in self.outbox if isinstance(each, Finish)]
+        return some if len(some) == len(self.outbox) <= AT_ONCE else []
 
     def dispatch(self) -> None:
         """Hand over what waits to handlers that are free."""

@@ -27,7 +27,7 @@ from pgqrs.operations import acknowledge, settle
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import backoff
-from pgqrs.runner.lane import Lane
+from pgqrs.runner.lane import AT_ONCE, Lane
 from pgqrs.runner.task import Return, Settlement
 from pgqrs.statements.wake import channel_of
 from pgqrs.translation import translated
@@ -134,7 +134,8 @@ class Loop:
                 lane.give_up_backlog()
             lane.dispatch()
             leases = not stopping and lane.leases_now() and lane.patience.remaining() == 0
-            if leases or stopping or lane.settles_now():
+            together = leases and bool(lane.finishes())
+            if (leases or stopping or lane.settles_now()) and not together:
                 self._settle(connection, lane)
             self._extend(connection, lane)
             if leases:
@@ -143,8 +144,13 @@ class Loop:
             lane.steps.beat_if_due(connection)
 
     def _lease(self, connection: Connection, lane: Lane) -> None:
-        wanted = lane.wanted()
-        lease = lane.steps.lease_for_run(connection, wanted)
+        wanted, finishes = lane.wanted(), lane.finishes()
+        if finishes:  # one commit instead of two
+            held, lease = lane.steps.finish_for_run(connection, finishes, wanted)
+            self._finished_some(finishes)
+            self._settled(lane, finishes, len(finishes) - held)
+        else:
+            lease = lane.steps.lease_for_run(connection, wanted)
         most = min(wanted, self._config.max_batch_size)
         lane.patience.found(len(lease.messages), most, lease.due_in)
         lane.took(lease.messages)
@@ -152,13 +158,23 @@ class Loop:
 
     def _settle(self, connection: Connection, lane: Lane) -> None:
         while lane.outbox:
-            batch = [lane.outbox[i] for i in range(min(len(lane.outbox), 500))]
-            self._send(connection, lane, batch)
-            for _ in batch:  # only now: without a reply they are sent again
-                lane.outbox.popleft()
-            lane.settled(batch)
+            batch = [lane.outbox[i] for i in range(min(len(lane.outbox), AT_ONCE))]
+            held = self._send(connection, lane, batch)
+            self._settled(lane, batch, len(batch) - held)
 
-    def _send(self, connection: Connection, lane: Lane, batch: list[Settlement]) -> None:
+    def _settled(self, lane: Lane, batch: Sequence[Settlement], lost: int) -> None:
+        for _ in batch:  # only now: without a reply they are sent again
+            lane.outbox.popleft()
+        lane.settled(batch)
+        if lost:
+            self.report.lost += lost
+            _log.warning("%d leases on queue %s were lost meanwhile", lost, lane.steps.queue)
+
+    def _finished_some(self, finishes: Sequence[Finish]) -> None:
+        self.report.completed += sum(each.status == "completed" for each in finishes)
+        self.report.dead += sum(each.status == "dead" for each in finishes)
+
+    def _send(self, connection: Connection, lane: Lane, batch: list[Settlement]) -> int:
         finishes = [each for each in batch if isinstance(each, Finish)]
         failures = [each for each in batch if isinstance(each, Failure)]
         returned = [each for each in batch if isinstance(each, Return)]
@@ -166,8 +182,7 @@ class Loop:
         held: set[Fence] = set()
         if finishes:
             held |= settle.finish_many(connection, schema, holder[1], finishes)
-            self.report.completed += sum(f.status == "completed" for f in finishes)
-            self.report.dead += sum(f.status == "dead" for f in finishes)
+            self._finished_some(finishes)
         if failures:
             terms = lane.steps.retry_terms
             dead = settle.fail_many(connection, schema, holder, failures, terms)
@@ -177,10 +192,7 @@ class Loop:
         for wait, fences in _by_wait(returned):
             held |= acknowledge.release(connection, schema, holder[1], fences, wait)
         self.report.returned += len(returned)
-        lost = len(batch) - len(held)
-        if lost:
-            self.report.lost += lost
-            _log.warning("%d leases on queue %s were lost meanwhile", lost, lane.steps.queue)
+        return len(held)
 
     def _extend(self, connection: Connection, lane: Lane) -> None:
         fences = lane.to_extend()

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Interval,
     ScalarSelect,
     Select,
+    all_,
     any_,
     bindparam,
     case,
@@ -42,7 +43,7 @@ from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
-__all__ = ["BURIED_AT_ONCE", "PROMOTED_AT_ONCE", "lease"]
+__all__ = ["BURIED_AT_ONCE", "PROMOTED_AT_ONCE", "lease", "leasing"]
 
 BURIED_AT_ONCE = 100
 """The most exhausted messages one lease moves to the archive."""
@@ -59,8 +60,18 @@ def lease(t: Tables) -> Executable:
     A row is (worker status, queue paused, in how long the next message is due, the columns of a
     message); only where nothing is leased is there a time, and then nulls for the message.
     """
+    statement: Executable = leasing(t)
+    return statement
+
+
+def leasing(t: Tables, *more: ColumnElement[Any], spares: ColumnElement[Any] | None = None) -> Any:
+    """Build a lease whose rows have `more` columns at their end.
+
+    `spares` are ids that are left alone: the same statement does something else with them.
+    """
     me = _me(t)
-    arms = _arms(t, me)
+    others = [] if spares is None else [unestimated(t.messages.c.id != all_(spares))]
+    arms = _arms(t, me, others)
     due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
     best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
     m = t.messages
@@ -78,10 +89,9 @@ def lease(t: Tables) -> Executable:
         .cte("leased")
     )
     nothing = leased.c.id.is_(None)
-    rows = select(me.c.status, me.c.paused, case((nothing, _next_due(t))), *leased.c).select_from(
-        me.outerjoin(leased, true())
-    )
-    return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1]))
+    found = (me.c.status, me.c.paused, case((nothing, _next_due(t))), *leased.c, *more)
+    rows = select(*found).select_from(me.outerjoin(leased, true()))
+    return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1], others))
 
 
 def _next_due(t: Tables) -> ColumnElement[Any]:
@@ -123,14 +133,14 @@ def _me(t: Tables) -> CTE:
     )
 
 
-def _arms(t: Tables, me: CTE) -> list[CTE]:
+def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]]) -> list[CTE]:
     m = t.messages
     come = m.c.vt <= func.statement_timestamp()
     alive = unestimated(~_exhausted(t, me))
 
     def arm(name: str, limit: ScalarSelect[int], *where: Any, order: list[Any]) -> CTE:
         columns = (m.c.id, m.c.priority, m.c.vt)
-        rows = select(*columns).where(m.c.queue_id == _queue_id(), *where, _may(me))
+        rows = select(*columns).where(m.c.queue_id == _queue_id(), *where, *others, _may(me))
         return rows.order_by(*order).limit(limit).with_for_update(skip_locked=True).cte(name)
 
     ready = arm("ready", _n(), m.c.state == READY, order=[m.c.priority.desc(), m.c.id])
@@ -161,7 +171,7 @@ def _is_in(column: ColumnElement[int], ids: Any) -> ColumnElement[bool]:
     return column == any_(func.array(ids.scalar_subquery()))
 
 
-def _spent(t: Tables, me: CTE, expired: CTE) -> Select[Any]:
+def _spent(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) -> Select[Any]:
     """Find what is exhausted as far as the expired arm had to walk, and no further."""
     m = t.messages
     filled = case((func.count() >= _n(), func.max(expired.c.vt)))
@@ -175,6 +185,7 @@ def _spent(t: Tables, me: CTE, expired: CTE) -> Select[Any]:
             m.c.state == LEASED,
             m.c.vt <= walked,
             unestimated(_exhausted(t, me)),
+            *others,
             _may(me),
         )
         .order_by(m.c.vt)
@@ -183,9 +194,9 @@ def _spent(t: Tables, me: CTE, expired: CTE) -> Select[Any]:
     )
 
 
-def _buried(t: Tables, me: CTE, expired: CTE) -> CTE:
+def _buried(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) -> CTE:
     mode = select(me.c.archive_mode).scalar_subquery()
-    return buried(t, dead(t, _spent(t, me, expired)), mode)
+    return buried(t, dead(t, _spent(t, me, expired, others)), mode)
 
 
 def _may(me: CTE) -> ScalarSelect[bool]:

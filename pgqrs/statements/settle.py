@@ -35,7 +35,7 @@ from pgqrs.statements.acknowledge import kept, mode_of
 from pgqrs.statements.columns import MESSAGE
 from pgqrs.statements.per_schema import per_schema
 
-__all__ = ["extend_many", "fail_many", "finish_many"]
+__all__ = ["extend_many", "fail_many", "finish_many", "finished"]
 
 _GROWN_OUT: ColumnElement[int] = literal_column(
     "40"
@@ -48,9 +48,15 @@ def finish_many(t: Tables) -> Executable:
 
     Gives (id, read count) of those that were held.
     """
+    gone = finished(t)
+    return select(gone.c.id, gone.c.read_ct).add_cte(kept(t, gone, mode_of(t, gone)))
+
+
+def finished(t: Tables) -> CTE:
+    """Take messages (mids, rcs) of `worker` out, with outcomes, results and reasons."""
     m = t.messages
     held = _held(("outcome", Text), ("result", Text), ("reason", Text))
-    gone = (
+    return (
         delete(m)
         .where(*_fence(t, held))
         .returning(
@@ -61,8 +67,6 @@ def finish_many(t: Tables) -> Executable:
         )
         .cte("gone")
     )
-    mode = mode_of(t, gone)
-    return select(gone.c.id, gone.c.read_ct).add_cte(kept(t, gone, mode))
 
 
 @per_schema

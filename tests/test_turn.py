@@ -1,0 +1,96 @@
+"""Finishing and leasing in one statement: both happen, and neither to the other's messages."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+
+import pytest
+from line import Line
+
+from pgqrs import Config, QueueMessage
+from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.lease import Lease, Terms
+from pgqrs.operations.settle import Finish, finish_and_lease
+
+pytestmark = pytest.mark.matrix
+
+
+@pytest.fixture
+def line(config: Config) -> Iterator[Line]:
+    line = Line(config)
+    yield line
+    line.close()
+
+
+def turn(line: Line, done: Sequence[QueueMessage], size: int = 10) -> tuple[int, Lease]:
+    minute = dt.timedelta(minutes=1)
+    finishes = [Finish(Fence(m.id, m.read_ct), output="1") for m in done]
+    registered = line.consumer._steps.registration
+    assert registered.queue_id is not None
+    assert registered.worker_id is not None
+    holder = (registered.queue_id, registered.worker_id)
+    with line.admin.pool.connect() as connection:
+        terms = Terms(size, minute, minute, 5)
+        return finish_and_lease(connection, "pgqrs", holder, finishes, terms)
+
+
+def leased(line: Line, n: int) -> list[QueueMessage]:
+    line.producer.batch_enqueue(range(n))
+    return line.consumer.dequeue_batch(n)
+
+
+def test_one_statement_does_both(line: Line) -> None:
+    """What was held is in the archive with its result, and the next are leased in order."""
+    first = leased(line, 2)
+    line.producer.batch_enqueue(["3", "4", "5"])
+    held, lease = turn(line, first, 2)
+    assert held == 2
+    assert [m.payload for m in lease.messages] == [3, 4]
+    assert [row.output for row in line.archived().values()] == [1, 1]
+    assert line.consumer._steps.registration.worker_id == lease.messages[0].consumer_worker_id
+
+
+def test_nothing_left_to_lease(line: Line) -> None:
+    """The count comes with the row that says so."""
+    held, lease = turn(line, leased(line, 2))
+    assert held == 2
+    assert lease.messages == []
+    assert lease.worker_status == "ready"
+
+
+@pytest.mark.parametrize("attempts", [1, 5])
+def test_what_ran_out_and_is_finished_is_not_leased(line: Line, attempts: int) -> None:
+    """A late finish wins over the redelivery, and over the burial, of the same statement."""
+    line.admin.update_queue(line.queue, max_attempts=attempts)
+    messages = leased(line, 3)
+    line.expire_all()
+    held, lease = turn(line, messages[:2])
+    assert held == 2
+    again = [m.id for m in lease.messages]
+    assert again == ([] if attempts == 1 else [messages[2].id])
+    statuses = [row.status for row in line.archived().values()]
+    assert statuses == ["completed", "completed"] + ["dead"] * (attempts == 1)
+
+
+def test_what_was_put_back_in_line_and_is_finished_is_not_leased(line: Line) -> None:
+    """An expired message that was passed over keeps its fence while it waits."""
+    late = leased(line, 2)
+    urgent = line.producer.enqueue("9", priority=9)
+    line.expire_all()
+    assert [m.id for m in line.other.dequeue_batch(1)] == [urgent.id]
+    assert {row.state for row in line.waiting().values()} == {0, 2}
+    held, lease = turn(line, late[:1])
+    assert held == 1
+    assert [m.id for m in lease.messages] == [late[1].id]
+
+
+def test_a_lost_lease_is_not_counted(line: Line) -> None:
+    """Whoever leased it since keeps it."""
+    messages = leased(line, 2)
+    line.expire_all()
+    theirs = line.other.dequeue_batch(1)
+    held, lease = turn(line, messages, 1)
+    assert held == 1
+    assert lease.messages == []
+    assert line.row(theirs[0]).consumer_worker_id == line.other.worker_id
