@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from sqlalchemy import Engine
 
@@ -219,17 +218,6 @@ class Admin(LivingWorker):
                 self.binding.run(self._steps.leaving())
         finally:
             self.binding.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _live(self, call_: Call[T]) -> T:
         return self.binding.run(call_)

@@ -10,11 +10,12 @@ import selectors
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any
 
 from psycopg import Notify, OperationalError
 from sqlalchemy import Connection
 
+from pgqrs.closing import Closing
 from pgqrs.errors import UnavailableError
 from pgqrs.limit import Limit
 from pgqrs.statements import wake as sql
@@ -55,7 +56,7 @@ class Waker:
         self._write.close()
 
 
-class Ear:
+class Ear(Closing):
     """Listens on one connection; knows which channels rang since it was last asked."""
 
     def __init__(self, connection: Connection, waker: Waker, limit: Limit) -> None:
@@ -109,12 +110,6 @@ class Ear:
         """Stop hearing; the connection goes on."""
         self._selector.close()
         self._raw.remove_notify_handler(self._hear)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _receive(self) -> None:
         pgconn = self._raw.pgconn

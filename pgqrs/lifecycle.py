@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection
 
 from pgqrs.call import Call, call
+from pgqrs.closing import Closing
 from pgqrs.operations import lifecycle, workers
 from pgqrs.types import Duration, WorkerInfo, WorkerStatus, span
 
@@ -89,7 +90,7 @@ class Lifecycle:
         workers.beat(connection, self._schema, [self._identify(connection)])
 
 
-class LivingWorker:
+class LivingWorker(Closing):
     """A sync worker's life: each method runs the call of its name."""
 
     _life: Lifecycle

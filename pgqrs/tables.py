@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection
 from pgqrs import models
 from pgqrs.binding import Binding, bound
 from pgqrs.call import call
+from pgqrs.closing import Closing
 from pgqrs.config import Config
 from pgqrs.errors import MessageNotFoundError, QueueNotFoundError, WorkerNotFoundError
 from pgqrs.payload import encode
@@ -29,7 +30,7 @@ M = TypeVar("M")
 _JSON: Final = ("payload", "headers", "output", "error")
 
 
-class Table(Generic[M]):
+class Table(Closing, Generic[M]):
     """One table, whose rows are given as values of type M.
 
     `bind` is what any pgqrs object takes: an engine or a configuration makes each call a
@@ -104,12 +105,6 @@ class Table(Generic[M]):
     def close(self) -> None:
         """Free what this object owns. Idempotent."""
         self.binding.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _of(self, parent_id: int) -> ColumnElement[bool]:
         if self._parent is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import weakref
-from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -26,6 +25,7 @@ from pgqrs.types import QueueInfo, WorkerRole
 
 __all__ = [
     "BoundWorker",
+    "Registered",
     "Worker",
     "WorkerHandle",
     "WorkerSteps",
@@ -107,10 +107,55 @@ class WorkerSteps:
             self.registration.beat_if_due(connection)
 
 
-class BoundWorker(LivingWorker, Generic[S]):
-    """A worker's binding: runs its steps, and is a context manager that lets go at the end."""
+class Registered(Generic[S]):
+    """What the sync and the asyncio shell of a worker have in common: everything but waiting."""
 
     _steps_type: type[S]
+    binding: Any
+    _own: Any
+    _steps: S
+    _life: Lifecycle
+    _closed: bool
+    _leave: weakref.finalize[..., Any]
+
+    @property
+    def worker_id(self) -> int | None:
+        """The id of the worker row; None until the first operation registers it."""
+        return self._steps.registration.worker_id
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue."""
+        return self._steps.queue
+
+    def _enrol(self, address: Address, place: Any, config: Config, *, joined: bool) -> None:
+        """Share the registration of `place`, which is an engine, or have one of its own."""
+        registration = registration_for(place, address, config)
+        self._steps = self._steps_type(registration, joined=joined)
+        self._life = self._steps.life()
+        self._closed = False
+        self._leave = weakref.finalize(self, registration.leave)
+        self._leave.atexit = False
+        registration.join()
+
+    def _joining(self, binding: Any) -> Self:
+        """Give a twin for the transaction of the caller's that is bound there."""
+        twin = object.__new__(type(self))
+        twin.binding, twin._own = binding, self._own
+        twin._steps = self._steps.joining()
+        twin._steps.apart = self._own is not None
+        twin._life = self._life
+        twin._closed = False
+        twin._leave = weakref.finalize(twin, _nothing)
+        return twin
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
+
+
+class BoundWorker(Registered[S], LivingWorker):
+    """A worker's binding: runs its steps, and is a context manager that lets go at the end."""
 
     def __init__(
         self,
@@ -122,16 +167,11 @@ class BoundWorker(LivingWorker, Generic[S]):
     ) -> None:
         address = address_of(queue, self._steps_type.role, hostname, port)
         self.binding: Binding = bound(bind, config)
-        engine = self.binding.engine if isinstance(self.binding, EngineBinding) else None
-        registration = registration_for(engine, address, self.binding.config)
-        joins = self.binding.is_joined
-        self._steps = self._steps_type(registration, joined=joins)
-        self._life = self._steps.life()
-        self._own = self.binding if isinstance(self.binding, EngineBinding) else None
-        self._closed = False
-        self._leave = weakref.finalize(self, registration.leave)
-        self._leave.atexit = False
-        registration.join()
+        self._own: EngineBinding | None = (
+            self.binding if isinstance(self.binding, EngineBinding) else None
+        )
+        place = None if self._own is None else self._own.engine
+        self._enrol(address, place, self.binding.config, joined=self.binding.is_joined)
 
     def within(self, transaction: Joined) -> Self:
         """Give the same worker, acting in a transaction of yours.
@@ -140,25 +180,7 @@ class BoundWorker(LivingWorker, Generic[S]):
         back, closes or begins anything of yours; a Session with autoflush is flushed first.
         """
         self._check_open()
-        twin = object.__new__(type(self))
-        twin.binding = joined(transaction, self.binding.config)
-        twin._steps = self._steps.joining()
-        twin._steps.apart = self._own is not None
-        twin._life = self._life
-        twin._own = self._own
-        twin._closed = False
-        twin._leave = weakref.finalize(twin, _nothing)
-        return twin
-
-    @property
-    def worker_id(self) -> int | None:
-        """The id of the worker row; None until the first operation registers it."""
-        return self._steps.registration.worker_id
-
-    @property
-    def queue(self) -> str:
-        """The name of the queue."""
-        return self._steps.queue
+        return self._joining(joined(transaction, self.binding.config))
 
     def close(self) -> None:
         """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent."""
@@ -174,17 +196,6 @@ class BoundWorker(LivingWorker, Generic[S]):
                 self.binding.run(call(self._steps.stop))
         finally:
             self.binding.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _live(self, call_: Call[T]) -> T:
         self._check_open()
@@ -210,10 +221,6 @@ class BoundWorker(LivingWorker, Generic[S]):
         if self._own is not None and not self._steps.is_registered:
             self._own.run_apart(call(self._steps.registration.ensure))
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
-
 
 class WorkerHandle(LivingWorker):
     """Any worker by its id, to look at it and to suspend, resume or stop it from elsewhere.
@@ -234,12 +241,6 @@ class WorkerHandle(LivingWorker):
     def close(self) -> None:
         """Free what this object owns; the worker goes on. Idempotent."""
         self.binding.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _live(self, call_: Call[T]) -> T:
         return self.binding.run(call_)

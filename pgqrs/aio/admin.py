@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -216,17 +215,6 @@ class AsyncAdmin(AsyncLivingWorker):
                 await self.binding.run(self._steps.leaving())
         finally:
             await self.binding.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def _live(self, call_: Call[T]) -> T:
         return await self.binding.run(call_)

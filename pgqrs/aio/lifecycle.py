@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from pgqrs.call import Call
+from pgqrs.closing import AsyncClosing
 from pgqrs.lifecycle import Lifecycle
 from pgqrs.types import Duration, WorkerStatus
 
@@ -13,7 +14,7 @@ __all__ = ["AsyncLivingWorker"]
 T = TypeVar("T")
 
 
-class AsyncLivingWorker:
+class AsyncLivingWorker(AsyncClosing):
     """An asyncio worker's life: each method awaits the call of its name."""
 
     _life: Lifecycle

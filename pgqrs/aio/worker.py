@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, AsyncJoined, bound, joined
 from pgqrs.aio.lifecycle import AsyncLivingWorker
 from pgqrs.call import Call, call
 from pgqrs.config import Config
-from pgqrs.errors import InvalidStateError
 from pgqrs.lifecycle import Lifecycle
-from pgqrs.registration import registration_for
 from pgqrs.types import QueueInfo
-from pgqrs.worker import WorkerSteps, WorkerUnseenError, address_of
+from pgqrs.worker import Registered, WorkerSteps, WorkerUnseenError, address_of
 
 __all__ = ["AsyncBoundWorker", "AsyncWorkerHandle"]
 
@@ -22,10 +18,8 @@ T = TypeVar("T")
 S = TypeVar("S", bound=WorkerSteps)
 
 
-class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
+class AsyncBoundWorker(Registered[S], AsyncLivingWorker):
     """A worker's binding: runs its steps, and is a context manager that lets go at the end."""
-
-    _steps_type: type[S]
 
     def __init__(
         self,
@@ -37,16 +31,11 @@ class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
     ) -> None:
         address = address_of(queue, self._steps_type.role, hostname, port)
         self.binding: AsyncBinding = bound(bind, config)
-        place = self.binding.place if isinstance(self.binding, AsyncEngineBinding) else None
-        registration = registration_for(place, address, self.binding.config)
-        joins = self.binding.is_joined
-        self._steps = self._steps_type(registration, joined=joins)
-        self._life = self._steps.life()
-        self._own = self.binding if isinstance(self.binding, AsyncEngineBinding) else None
-        self._closed = False
-        self._leave = weakref.finalize(self, registration.leave)
-        self._leave.atexit = False
-        registration.join()
+        self._own: AsyncEngineBinding | None = (
+            self.binding if isinstance(self.binding, AsyncEngineBinding) else None
+        )
+        place = None if self._own is None else self._own.place
+        self._enrol(address, place, self.binding.config, joined=self.binding.is_joined)
 
     def within(self, transaction: AsyncJoined) -> Self:
         """Give the same worker, acting in a transaction of yours.
@@ -55,25 +44,7 @@ class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
         back, closes or begins anything of yours; a session with autoflush is flushed first.
         """
         self._check_open()
-        twin = object.__new__(type(self))
-        twin.binding = joined(transaction, self.binding.config)
-        twin._steps = self._steps.joining()
-        twin._steps.apart = self._own is not None
-        twin._life = self._life
-        twin._own = self._own
-        twin._closed = False
-        twin._leave = weakref.finalize(twin, lambda: None)
-        return twin
-
-    @property
-    def worker_id(self) -> int | None:
-        """The id of the worker row; None until the first operation registers it."""
-        return self._steps.registration.worker_id
-
-    @property
-    def queue(self) -> str:
-        """The name of the queue."""
-        return self._steps.queue
+        return self._joining(joined(transaction, self.binding.config))
 
     async def close(self) -> None:
         """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent."""
@@ -89,17 +60,6 @@ class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
                 await self.binding.run(call(self._steps.stop))
         finally:
             await self.binding.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def _live(self, call_: Call[T]) -> T:
         self._check_open()
@@ -120,10 +80,6 @@ class AsyncBoundWorker(AsyncLivingWorker, Generic[S]):
         # Not in the transaction to come: a rollback would take the row back.
         if self._own is not None and not self._steps.is_registered:
             await self._own.run_apart(call(self._steps.registration.ensure))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
 
 
 class AsyncWorkerHandle(AsyncLivingWorker):
@@ -146,12 +102,6 @@ class AsyncWorkerHandle(AsyncLivingWorker):
     async def close(self) -> None:
         """Free what this object owns; the worker goes on. Idempotent."""
         await self.binding.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     async def _live(self, call_: Call[T]) -> T:
         return await self.binding.run(call_)

@@ -62,7 +62,7 @@ def _measures(t: Tables) -> list[ColumnElement[Any]]:
 def _unhandled(t: Tables) -> ColumnElement[Any]:
     """Count by type, as JSON text, what was given back and delayed, among the next to come due."""
     m = t.messages
-    delayed = select(m.c.message_type, m.c.returned_ct, m.c.read_ct).where(
+    delayed: Any = select(m.c.message_type, m.c.returned_ct, m.c.read_ct).where(
         m.c.queue_id == t.queues.c.id, m.c.state == DELAYED
     )
     limit = bindparam("cap", type_=BigInteger)
