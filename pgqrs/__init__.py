@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pgqrs.payload import Json
     from pgqrs.producer import Producer
     from pgqrs.runner import Report, context
+    from pgqrs.several import Runner
     from pgqrs.tables import Archive, Messages, Queues, Table, Workers
     from pgqrs.types import (
         ArchivedMessage,
@@ -109,6 +110,7 @@ __all__ = [
     "Queues",
     "Report",
     "Retry",
+    "Runner",
     "SchemaError",
     "SchemaMissingError",
     "SchemaVersionError",
@@ -169,6 +171,7 @@ _MODULES = {
     "payload": ("Json",),
     "producer": ("Producer",),
     "runner": ("Report", "context"),
+    "several": ("Runner",),
     "tables": ("Archive", "Messages", "Queues", "Table", "Workers"),
     "types": (
         "ArchiveMode",

@@ -13,7 +13,7 @@ from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Loop, Report
-from pgqrs.running import handling, loop_of, stopping_on_signals
+from pgqrs.running import handling, loop_of, run_loop
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 from pgqrs.worker import BoundWorker
 
@@ -154,8 +154,7 @@ class Consumer(BoundWorker[ConsumerSteps]):
         own = self._engine_of_mine()
         work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
         self._loop = loop_of([(self._steps, work)], own.apart, own.config)
-        with stopping_on_signals(self._loop):
-            return self._loop.run()
+        return run_loop(self._loop)
 
     def stop(self) -> None:
         """End a `run`, `poll` or iteration from elsewhere; called again, end a run at once."""

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -16,13 +16,14 @@ from sqlalchemy import Engine
 
 from pgqrs.config import Config
 from pgqrs.consumer_steps import ConsumerSteps
+from pgqrs.errors import InvalidStateError
 from pgqrs.message import Handlers
 from pgqrs.patience import Patience
-from pgqrs.runner import Lane, Loop, LoopSlots, ThreadSlots
+from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
 from pgqrs.runner.lane import Room
 from pgqrs.types import Duration, QueueMessage, span
 
-__all__ = ["Handling", "handling", "loop_of", "stopping_on_signals"]
+__all__ = ["Handling", "Lineup", "handling", "loop_of", "run_loop", "stopping_on_signals"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,74 @@ def loop_of(
         else:
             lane.slots = ThreadSlots(each.handler, each.room.concurrency, finished)
     return loop
+
+
+def run_loop(loop: Loop) -> Report:
+    """Work in this thread until stopped, by signals too where it is the main one."""
+    with stopping_on_signals(loop):
+        return loop.run()
+
+
+class Lineup:
+    """The queues that one loop works, each once, and the loop while it runs. No I/O."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pairs: dict[str, tuple[ConsumerSteps, Handling]] = {}
+        self._loop: Loop | None = None
+        self._running = False
+        self._stopped = False
+        # A signal handler of the caller's may stop what this very thread is about to run.
+        self._turn = threading.RLock()
+
+    @property
+    def report(self) -> Report:
+        """What the latest run came to so far, and what handlers have now."""
+        if self._loop is None:
+            return Report()
+        ids = [number for lane in self._loop.lanes for number in lane.running_ids()]
+        return replace(self._loop.report, still_running=ids)
+
+    def check(self, queue: str) -> None:
+        """Raise ValueError or InvalidStateError where this queue cannot be added now."""
+        if self._running:
+            raise InvalidStateError(self._name, "running", "given another queue")
+        if queue in self._pairs:
+            raise ValueError(f"queue {queue!r} was added before, and has its handler")
+
+    def add(self, steps: ConsumerSteps, work: Handling) -> None:
+        """Add a queue that was checked."""
+        self._pairs[steps.queue] = (steps, work)
+
+    @contextmanager
+    def starting(
+        self,
+        connect: Callable[[], Engine],
+        config: Config,
+        event_loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Iterator[Loop]:
+        """Give the loop to run in the block; a stop that came before has it end at once."""
+        with self._turn:
+            if self._running:
+                raise InvalidStateError(self._name, "running", "run a second time meanwhile")
+            if not self._pairs:
+                raise InvalidStateError(self._name, "without a queue", "run")
+            self._loop = loop_of(list(self._pairs.values()), connect, config, event_loop)
+            self._running = True
+            if self._stopped:
+                self._loop.stop()
+        try:
+            yield self._loop
+        finally:
+            with self._turn:
+                self._running = self._stopped = False
+
+    def stop(self) -> None:
+        """Stop the loop, or have the next one end as it begins."""
+        with self._turn:
+            self._stopped = True
+            if self._loop is not None and self._running:
+                self._loop.stop()
 
 
 @contextmanager

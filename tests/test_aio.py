@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import (
 )
 
 import pgqrs
-from pgqrs import Admin, Config, Consumer, Producer, WorkerHandle, aio
-from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncWorkerHandle
+from pgqrs import Admin, Config, Consumer, Producer, Runner, WorkerHandle, aio
+from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncRunner, AsyncWorkerHandle
 
 pytestmark = pytest.mark.matrix
 
@@ -27,8 +27,10 @@ TWINS = [
     (Admin, AsyncAdmin),
     (Producer, AsyncProducer),
     (Consumer, AsyncConsumer),
+    (Runner, AsyncRunner),
     (WorkerHandle, AsyncWorkerHandle),
 ]
+WITHOUT_IO = {"within", "add"}
 
 
 def public(cls: type) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def public(cls: type) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("sync", "twin"), TWINS, ids=lambda cls: cls.__name__)
 def test_the_twins_have_the_same_surface(sync: type, twin: type) -> None:
-    """Whatever a sync class offers, its twin offers with the same parameters, to be awaited."""
+    """What a sync class offers, its twin does with the same parameters, awaited where it sends."""
     ours, theirs = public(sync), public(twin)
     assert ours.keys() == theirs.keys()
     for name, member in ours.items():
@@ -45,7 +47,7 @@ def test_the_twins_have_the_same_surface(sync: type, twin: type) -> None:
             assert isinstance(theirs[name], property), name
             continue
         assert parameters(member) == parameters(theirs[name]), name
-        assert inspect.iscoroutinefunction(theirs[name]) == (name != "within"), name
+        assert inspect.iscoroutinefunction(theirs[name]) == (name not in WITHOUT_IO), name
     assert parameters(sync) == parameters(twin)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pgqrs.aio.admin import AsyncAdmin
 from pgqrs.aio.consumer import AsyncConsumer
 from pgqrs.aio.producer import AsyncProducer
+from pgqrs.aio.several import AsyncRunner
 from pgqrs.aio.worker import AsyncWorkerHandle
 
-__all__ = ["AsyncAdmin", "AsyncConsumer", "AsyncProducer", "AsyncWorkerHandle"]
+__all__ = ["AsyncAdmin", "AsyncConsumer", "AsyncProducer", "AsyncRunner", "AsyncWorkerHandle"]

@@ -11,13 +11,14 @@ from typing import Any, TypeVar, overload
 from pydantic import BaseModel
 
 from pgqrs.aio.binding import AsyncEngineBinding
+from pgqrs.aio.running import run_loop
 from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
 from pgqrs.errors import PgqrsError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Loop, Report
-from pgqrs.running import handling, loop_of, stopping_on_signals
+from pgqrs.running import handling, loop_of
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 
 __all__ = ["AsyncConsumer"]
@@ -154,14 +155,7 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
         here = asyncio.get_running_loop()
         self._loop = loop_of([(self._steps, work)], own.apart, own.config, here)
-        running = asyncio.ensure_future(asyncio.to_thread(self._loop.run))
-        with stopping_on_signals(self._loop):
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                self._loop.stop()
-                await running
-                raise
+        return await run_loop(self._loop)
 
     async def stop(self) -> None:
         """End a `run`, `poll` or iteration from elsewhere; called again, end a run at once."""

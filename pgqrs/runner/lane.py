@@ -1,6 +1,6 @@
 """The state of one queue in a worker process: what waits, runs and ended. No I/O, no threads.
 
-Everything but `ended` is called by the one thread of the loop.
+Everything but `ended` and `running_ids` is called by the one thread of the loop.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Lane:
             self.slots.start(task, about)
 
     def ended(self, task: Task, result: Any) -> None:
-        """Note what came of a task; the only method for other threads."""
+        """Note what came of a task; for other threads."""
         self._ended.append((task, result))
 
     def collect(self) -> int:
@@ -222,8 +222,8 @@ class Lane:
             self._holds.pop(settlement.fence, None)
 
     def running_ids(self) -> list[int]:
-        """Give the messages in the hands of handlers."""
-        return sorted(message.id for task in self.running for message in task.messages)
+        """Give the messages in the hands of handlers; any thread may ask."""
+        return sorted(message.id for task in list(self.running) for message in task.messages)
 
     def _extensions(self) -> Iterator[tuple[Fence, float]]:
         left_alone = {fence_of(m) for task in self.running if task.timed_out for m in task.messages}

@@ -5,7 +5,7 @@ from typing import assert_type
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 import pgqrs
-from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer
+from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncRunner
 
 
 async def admin(config: pgqrs.Config) -> None:
@@ -44,3 +44,10 @@ async def consumer(config: pgqrs.Config, connection: AsyncConnection) -> None:
         assert_type(await consumer.release(messages), list[bool])
         await consumer.release(messages[0])
         await consumer.delete(messages[0])
+
+
+async def runner(config: pgqrs.Config) -> None:
+    async with AsyncRunner(config) as runner:
+        assert_type(runner, AsyncRunner)
+        runner.add("q", print, batch_size=10)
+        assert_type(await runner.run(), pgqrs.Report)

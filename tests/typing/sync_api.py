@@ -65,6 +65,15 @@ def consumer(config: pgqrs.Config, connection: Connection) -> None:
         consumer.delete(messages[0])
 
 
+def runner(config: pgqrs.Config) -> None:
+    with pgqrs.Runner(config) as runner:
+        assert_type(runner, pgqrs.Runner)
+        runner.add("q", print, concurrency=2, prefetch=3, timeout=dt.timedelta(seconds=9))
+        assert_type(runner.run(), pgqrs.Report)
+        assert_type(runner.report, pgqrs.Report)
+        runner.add(1, print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def release(consumer: pgqrs.Consumer, messages: list[pgqrs.QueueMessage]) -> None:
     assert_type(consumer.release(messages), list[bool])
     assert_type(consumer.release((1, 2), delay=5), list[bool])
