@@ -19,6 +19,7 @@ from pgqrs.operations.settle import Finish
 from pgqrs.patience import Patience
 from pgqrs.runner.slots import Context, HandlerTimeoutError, Slots
 from pgqrs.runner.task import Return, Settlement, Task, fence_of, settled
+from pgqrs.runner.telling import Teller
 from pgqrs.types import QueueMessage
 
 __all__ = ["AT_ONCE", "Lane", "Room"]
@@ -155,10 +156,11 @@ class Lane:
                 self._forget(task)
             elif task.cancelled and isinstance(result, asyncio.CancelledError):
                 self.outbox.extend(Return(fence_of(message)) for message in task.messages)
-            elif task.timed_out and isinstance(result, asyncio.CancelledError):
-                self.outbox.extend(settled(task, HandlerTimeoutError(self.room.time_limit)))
             else:
-                self.outbox.extend(settled(task, result))
+                if task.timed_out and isinstance(result, asyncio.CancelledError):
+                    result = HandlerTimeoutError(self.room.time_limit)
+                failed = Teller(self.steps.queue).failed
+                self.outbox.extend(settled(task, result, failed))
         return count
 
     def overdue(self) -> list[Task]:

@@ -29,6 +29,7 @@ from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import backoff
 from pgqrs.runner.lane import AT_ONCE, Lane
 from pgqrs.runner.task import Return, Settlement
+from pgqrs.runner.telling import tell_overrun
 from pgqrs.statements.wake import channel_of
 from pgqrs.translation import translated
 
@@ -204,20 +205,15 @@ class Loop:
         held = settle.extend_many(connection, lane.steps.schema, holder[1], fences, length)
         lost = lane.extended(fences, held, by)
         if lost:
-            _log.warning("%d leases on queue %s ran out", len(lost), lane.steps.queue)
+            extra = {"queue": lane.steps.queue}
+            _log.warning("%d leases on queue %s ran out", len(lost), lane.steps.queue, extra=extra)
 
     def _mark_overdue(self, lane: Lane) -> None:
         for task in lane.overdue():
             task.timed_out = True
             task.refused = not lane.slots.cancel(task)
             if task.refused:
-                ids = [message.id for message in task.messages]
-                _log.warning(
-                    "the handler of %s on queue %s overran its limit and cannot be stopped: its"
-                    " lease runs out, its result is refused, and its slot stays taken",
-                    ids,
-                    lane.steps.queue,
-                )
+                tell_overrun(lane.steps.queue, task.messages)
 
     def _end_of_patience(self) -> None:
         """Cancel what can be cancelled, once the time for a graceful end is over."""

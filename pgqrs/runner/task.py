@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from pgqrs.outcome import Dead, Done, Retry
 from pgqrs.payload import Json, encode
 from pgqrs.types import QueueMessage, span
 
-__all__ = ["Return", "Settlement", "Task", "fence_of", "settled"]
+__all__ = ["Failed", "Return", "Settlement", "Task", "fence_of", "settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,9 @@ class Return:
 
 Settlement = Finish | Failure | Return
 """How a lease ends: finished, failed, or given back because it never started."""
+
+Failed = Callable[[QueueMessage, BaseException], None]
+"""Told of an attempt that an exception ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,25 +56,27 @@ def fence_of(message: QueueMessage) -> Fence:
     return Fence(message.id, message.read_ct)
 
 
-def settled(task: Task, result: Any) -> list[Settlement]:
+def settled(task: Task, result: Any, failed: Failed) -> list[Settlement]:
     """Give how each lease of a task ends, from what its handler returned or raised.
 
-    A batch handler returns None (all done), or a list with something for each message.
+    A batch handler returns None (all done), or a list with something for each message. `failed` is
+    told of each attempt that an exception ended.
     """
     if not task.batch:
-        return [_settlement(task.messages[0], result)]
+        return [_settlement(task.messages[0], result, failed)]
     if isinstance(result, BaseException) or result is None or isinstance(result, Dead | Retry):
-        return [_settlement(message, result) for message in task.messages]
+        return [_settlement(message, result, failed) for message in task.messages]
     each = list(result) if isinstance(result, list | tuple) else []
     if len(each) != len(task.messages):
         wrong = TypeError("a batch handler returns None, or a list with an item for each message")
-        return [_settlement(message, wrong) for message in task.messages]
-    return [_settlement(m, item) for m, item in zip(task.messages, each, strict=True)]
+        return [_settlement(message, wrong, failed) for message in task.messages]
+    return [_settlement(m, item, failed) for m, item in zip(task.messages, each, strict=True)]
 
 
-def _settlement(message: QueueMessage, result: Any) -> Settlement:
+def _settlement(message: QueueMessage, result: Any, failed: Failed) -> Settlement:
     fence = fence_of(message)
     if isinstance(result, BaseException):
+        failed(message, result)
         return Failure(fence, error_text(result))
     if isinstance(result, Retry):
         wait = None if result.delay is None else span(result.delay)
@@ -84,4 +89,5 @@ def _settlement(message: QueueMessage, result: Any) -> Settlement:
     try:
         return Finish(fence, output=encode(Json(output) if isinstance(output, str) else output))
     except PayloadError as error:
+        failed(message, error)
         return Failure(fence, error_text(error))
