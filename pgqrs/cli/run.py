@@ -1,20 +1,21 @@
-"""Be a worker: `pgqrs worker run` works a queue with a function of the user's."""
+"""Be a worker: `pgqrs worker run` works queues with a function of the user's."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import logging
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgqrs.cli.failures import UsageError
-from pgqrs.cli.options import Options, options_of
-from pgqrs.cli.render import counted
+from pgqrs.cli.failures import complain
+from pgqrs.cli.options import Format, options_of
+from pgqrs.cli.render import Output, counted
+
+if TYPE_CHECKING:
+    from pgqrs.cli.job import Job
+    from pgqrs.runner import Report
 
 __all__ = ["run"]
 
@@ -25,64 +26,64 @@ def run(
         str, typer.Argument(metavar="MODULE:NAME", help="A function, or a Handlers object.")
     ],
     *,
-    queue: Annotated[str, typer.Option("--queue", help="The queue to work.")],
-    concurrency: Annotated[int, typer.Option(min=1, help="Handlers at a time.")] = 1,
+    queue: Annotated[list[str], typer.Option("--queue", help="A queue to work; may be repeated.")],
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Handlers at a time, for each queue and process.")
+    ] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="How many processes work.")] = 1,
     prefetch: Annotated[int | None, typer.Option(min=0, help="Messages leased ahead.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Give lists of so many.")] = None,
     timeout: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="How long a call may take.")
     ] = None,
 ) -> None:
-    """Work a queue with a function of yours until SIGTERM or Ctrl-C; a second one ends at once."""
+    """Work queues with a function of yours until SIGTERM or Ctrl-C; a second one ends at once."""
+    from pgqrs.cli.job import Job
+    from pgqrs.cli.status import is_watched
+
     options = options_of(context)
-    work = _found(handler)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    _work(options, work, queue, concurrency, prefetch, batch_size, timeout)
+    watched = options.format is not Format.JSON and is_watched()
+    settings = (processes, concurrency, prefetch, batch_size, timeout, watched)
+    job = Job(options, handler, tuple(queue), *settings)
+    if processes > 1:
+        _work_together(job)
+    else:
+        _work_alone(job)
 
 
-def _work(
-    options: Options,
-    work: Callable[[Any], Any],
-    queue: str,
-    concurrency: int,
-    prefetch: int | None,
-    batch_size: int | None,
-    timeout: float | None,
-) -> None:
-    from pgqrs.consumer import Consumer
+def _work_alone(job: Job) -> None:
+    from pgqrs.cli.status import StatusLine, showing
 
-    with Consumer(options.config(), queue) as consumer:
-        report = consumer.run(
-            work,
-            concurrency=concurrency,
-            prefetch=prefetch,
-            batch_size=batch_size,
-            timeout=timeout,
-        )
-    done = f"completed {counted(report.completed, 'message')}, {report.failed} attempts failed"
-    options.output.done(done, **dataclasses.asdict(report))
+    with job.runner() as runner:
+        line = StatusLine(job.queues, lambda: (1, runner.report))
+        with showing(line, if_=job.has_status_line):
+            report = runner.run()
+    _summarize(job.options.output, report)
     if report.still_running:
         sys.stdout.flush()
         os._exit(1)  # its threads cannot be ended otherwise
 
 
-def _found(name: str) -> Callable[[Any], Any]:
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise UsageError(f"name the handler as MODULE:NAME, such as app.jobs:send, not {name!r}")
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - as Python itself does
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"there is no module {error.name!r} to import") from error
-    except AttributeError as error:
-        raise UsageError(f"module {module!r} has no {attribute!r}") from error
-    if not callable(found):
-        raise UsageError(f"{name} is no function, but a {type(found).__name__}")
-    handler: Callable[[Any], Any] = found
-    return handler
+def _work_together(job: Job) -> None:
+    from pgqrs.cli.fleet import Fleet
+    from pgqrs.cli.job import log_to_stderr
+    from pgqrs.cli.status import StatusLine, showing
+
+    limit = job.options.config().shutdown_timeout_seconds
+    log_to_stderr(job)
+    with Fleet(job, limit) as fleet:
+        line = StatusLine(job.queues, fleet.progress)
+        with showing(line, if_=job.has_status_line):
+            report = fleet.work()
+    if fleet.failure is not None:
+        status, sentence = fleet.failure
+        complain(sentence)
+        raise typer.Exit(status)
+    _summarize(job.options.output, report)
+    if report.still_running or not fleet.all_well:
+        raise typer.Exit(1)
+
+
+def _summarize(output: Output, report: Report) -> None:
+    done = f"completed {counted(report.completed, 'message')}, {report.failed} attempts failed"
+    output.done(done, **dataclasses.asdict(report))

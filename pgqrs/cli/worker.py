@@ -20,7 +20,7 @@ app = typer.Typer(name="worker", help="List, steer and clear up workers, and be 
 
 app.command(
     "run",
-    epilog="Example: pgqrs worker run app.emails:send --queue emails --concurrency 8",
+    epilog="Example: pgqrs worker run app.jobs:work --queue emails --queue reports --processes 4",
 )(run)
 
 WorkerId = Annotated[int, typer.Argument(metavar="ID", help="The id of the worker.")]
