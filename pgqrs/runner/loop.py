@@ -169,7 +169,9 @@ class Loop:
         lane.settled(batch)
         if lost:
             self.report.lost += lost
-            _log.warning("%d leases on queue %s were lost meanwhile", lost, lane.steps.queue)
+            extra = {"queue": lane.steps.queue}
+            sentence = "%d leases on queue %s were lost meanwhile"
+            _log.warning(sentence, lost, lane.steps.queue, extra=extra)
 
     def _finished_some(self, finishes: Sequence[Finish]) -> None:
         self.report.completed += sum(each.status == "completed" for each in finishes)
