@@ -23,7 +23,15 @@ from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
 from pgqrs.runner.lane import Room
 from pgqrs.types import Duration, QueueMessage, span
 
-__all__ = ["Handling", "Lineup", "handling", "loop_of", "run_loop", "stopping_on_signals"]
+__all__ = [
+    "Handling",
+    "Lineup",
+    "Mustering",
+    "handling",
+    "loop_of",
+    "run_loop",
+    "stopping_on_signals",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,22 @@ class Lineup:
             self._stopped = True
             if self._loop is not None and self._running:
                 self._loop.stop()
+
+
+class Mustering:
+    """What the sync and the asyncio Runner have in common."""
+
+    _lineup: Lineup
+    _closed = False
+
+    @property
+    def report(self) -> Report:
+        """What the latest run came to so far; until its end `still_running` is what runs now."""
+        return self._lineup.report
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidStateError(f"this {type(self).__name__}", "closed", "used")
 
 
 @contextmanager

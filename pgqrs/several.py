@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import Any
 
 from pgqrs.binding import EngineBinding, bound
+from pgqrs.closing import Closing
 from pgqrs.config import Config
 from pgqrs.consumer import Consumer
-from pgqrs.errors import InvalidStateError
 from pgqrs.runner import Report
-from pgqrs.running import Lineup, handling, run_loop
+from pgqrs.running import Lineup, Mustering, handling, run_loop
 from pgqrs.types import Duration, QueueInfo
 
 __all__ = ["Runner"]
 
 
-class Runner:
+class Runner(Mustering, Closing):
     """Works several queues in one process: one thread and one connection for all of them.
 
     `bind` is a Config, DSN, URL, Engine, sessionmaker or another pgqrs object that is bound to one.
@@ -30,14 +30,8 @@ class Runner:
         if not isinstance(binding, EngineBinding):
             raise TypeError("a Runner needs an engine or configuration, not a transaction")
         self.binding = binding
-        self._lineup = Lineup("this Runner")
+        self._lineup = Lineup(f"this {type(self).__name__}")
         self._consumers = ExitStack()
-        self._closed = False
-
-    @property
-    def report(self) -> Report:
-        """What the latest run came to so far; until its end `still_running` is what runs now."""
-        return self._lineup.report
 
     def add(
         self,
@@ -84,13 +78,3 @@ class Runner:
             with ExitStack() as all_of_it:
                 all_of_it.callback(self.binding.close)
                 all_of_it.push(self._consumers.pop_all())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InvalidStateError("this Runner", "closed", "used")

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from typing import Any
 
 from pgqrs.aio.binding import AsyncEngineBinding, bound
 from pgqrs.aio.consumer import AsyncConsumer
 from pgqrs.aio.running import run_loop
+from pgqrs.closing import AsyncClosing
 from pgqrs.config import Config
-from pgqrs.errors import InvalidStateError
 from pgqrs.runner import Report
-from pgqrs.running import Lineup, handling
+from pgqrs.running import Lineup, Mustering, handling
 from pgqrs.types import Duration, QueueInfo
 
 __all__ = ["AsyncRunner"]
 
 
-class AsyncRunner:
+class AsyncRunner(Mustering, AsyncClosing):
     """Works several queues in one process, under asyncio: one thread and one connection for all.
 
     `bind` is a Config, DSN, URL, AsyncEngine, async_sessionmaker or another object of this package
@@ -32,14 +32,8 @@ class AsyncRunner:
         if not isinstance(binding, AsyncEngineBinding):
             raise TypeError("an AsyncRunner needs an engine or configuration, not a transaction")
         self.binding = binding
-        self._lineup = Lineup("this AsyncRunner")
+        self._lineup = Lineup(f"this {type(self).__name__}")
         self._consumers = AsyncExitStack()
-        self._closed = False
-
-    @property
-    def report(self) -> Report:
-        """What the latest run came to so far; until its end `still_running` is what runs now."""
-        return self._lineup.report
 
     def add(
         self,
@@ -85,13 +79,3 @@ class AsyncRunner:
             async with AsyncExitStack() as all_of_it:
                 all_of_it.push_async_callback(self.binding.close)
                 all_of_it.push_async_exit(self._consumers.pop_all())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InvalidStateError("this AsyncRunner", "closed", "used")
