@@ -17,8 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sqlalchemy import text
+
 OK, LOST, UNKNOWN = "ok", "lost", "unknown"
 ENDINGS = ("archive", "delete")
+BACK = ("release", "fail")
+REST = text(
+    "SELECT id, payload->>'key', read_ct, returned_ct, consumer_worker_id, NULL AS status, NULL"
+    " FROM pgqrs.pgqrs_messages UNION ALL"
+    " SELECT id, payload->>'key', read_ct, returned_ct, consumer_worker_id, status, output"
+    " FROM pgqrs.pgqrs_archive"
+)
+"""Asks for all `Row`s there are."""
 
 
 class Fence(NamedTuple):
@@ -66,6 +76,16 @@ class Row(NamedTuple):
     returned_ct: int
     worker: int | None
     status: str | None
+    output: Any = None
+
+
+class Deed(NamedTuple):
+    """What a handler said: when, in which worker, and the lease that it was shown."""
+
+    what: str
+    at: int
+    worker: int
+    lease: Lease
 
 
 class Log:
@@ -79,6 +99,10 @@ class Log:
 
     def end(self, **what: Any) -> None:
         self._write({"answered": time.monotonic_ns(), **what})
+
+    def note(self, what: str, worker: int, lease: Lease) -> None:
+        """Write a deed; for any thread."""
+        self._write({"what": what, "at": time.monotonic_ns(), "worker": worker, "lease": lease})
 
     def _write(self, record: dict[str, Any]) -> int:
         return os.write(self._file, json.dumps(record).encode() + b"\n")
@@ -101,10 +125,25 @@ def read(path: Path) -> list[Operation]:
     return operations
 
 
-class Judge:
-    """Looks for what cannot have been; `faults` says in words what it found."""
+def read_deeds(path: Path) -> list[Deed]:
+    """Read what the handlers of one process did."""
+    records = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    return [Deed(**record | {"lease": Lease(*record["lease"])}) for record in records]
 
-    def __init__(self, operations: list[Operation], rest: Iterable[Row], limit: int) -> None:
+
+class Judge:
+    """Looks for what cannot have been; `faults` says in words what it found.
+
+    `deeds` are what handlers said, where leases were taken for handlers.
+    """
+
+    def __init__(
+        self,
+        operations: list[Operation],
+        rest: Iterable[Row],
+        limit: int,
+        deeds: list[Deed] | None = None,
+    ) -> None:
         self.limit = limit
         self.faults: list[str] = []
         self.operations = operations
@@ -120,6 +159,8 @@ class Judge:
             self._acts(each)
             self._endings(each)
             self._at_rest(each)
+        if deeds is not None:
+            self._deeds(deeds)
 
     def blame(self, fault: str, what: object) -> None:
         self.faults.append(f"{fault}: {what}")
@@ -177,8 +218,9 @@ class Judge:
             if following is None:
                 continue
             acts = [(o, outcome) for o, f, outcome in self.acts[each] if f == lease[:2]]
-            given_back = [o.sent for o, outcome in acts if o.kind == "release" and outcome != LOST]
-            until = max([lease.until, *(o.until for o, _ in acts if o.kind == "extend")])
+            given_back = [o.sent for o, outcome in acts if o.kind in BACK and outcome != LOST]
+            longer = [o.until for o, outcome in acts if o.kind == "extend" and outcome == OK]
+            until = max([lease.until, *longer])
             if following[0].begun < until and not given_back:
                 self.blame("leases overlap", (lease, following[0]))
             if given_back and (following[1].answered or 0) < min(given_back):
@@ -202,7 +244,7 @@ class Judge:
         lease = self.leases[each].get(fence.read_ct)
         ran_out = lease is not None and operation.kind == "extend"
         others = [o for o, f, out in self.acts[each] if f == fence and out != LOST]
-        return ran_out or any(o.kind in (*ENDINGS, "release") for o in others)
+        return ran_out or any(o.kind in (*ENDINGS, *BACK) for o in others)
 
     def _endings(self, each: int) -> None:
         """One terminal transition, and under the last lease there was."""
@@ -230,6 +272,8 @@ class Judge:
             if not any(kind == "delete" for kind, _, _ in may):
                 self.blame("a message was lost", each)
             return
+        if row.read_ct < self._count(each):
+            self.blame("a lease that left no trace", (row, self._count(each)))
         if row.status == "completed" and ("archive", row.read_ct, row.worker) not in may:
             self.blame("archived by nobody", row)
         attempts = row.read_ct - row.returned_ct
@@ -239,7 +283,38 @@ class Judge:
         if not returned.count(OK) <= row.returned_ct <= len(returned) - returned.count(LOST):
             self.blame("given back more or less often than done", row)
 
+    def _deeds(self, deeds: list[Deed]) -> None:
+        """A handler has each lease once, while its message is there; what it returned is kept."""
+        starts: dict[Fence, Deed] = {}
+        returns: dict[Fence, Deed] = {}
+        for deed in deeds:
+            fence, those = Fence(*deed.lease[:2]), starts if deed.what == "start" else returns
+            if fence in those:
+                self.blame("handled twice under one lease", (deed, those[fence]))
+            those[fence] = deed
+        for fence, deed in starts.items():
+            lease, _ = self.leases[fence.id].get(fence.read_ct, (None, None))
+            if lease != deed.lease:
+                self.blame("handled without a lease", (deed, lease))
+            done = [o for o, _, out in self.acts[fence.id] if o.kind in ENDINGS and out == OK]
+            if any(o.answered and o.answered < deed.at for o in done):
+                self.blame("handled after its end", deed)
+        for each, row in self.rest.items():
+            returned = returns.get(Fence(each, row.read_ct))
+            if row.status != "completed":
+                continue
+            ends = [o.sent for o, f, _ in self.acts[each] if o.kind in ENDINGS and f == row[:3:2]]
+            if returned is None or any(sent < returned.at for sent in ends):
+                self.blame("completed before it was done", row)
+            if row.output != {"id": each, "read_ct": row.read_ct}:
+                self.blame("another handler's output", row)
 
-def faults(operations: list[Operation], rest: Iterable[Row], limit: int) -> list[str]:
+
+def faults(
+    operations: list[Operation],
+    rest: Iterable[Row],
+    limit: int,
+    deeds: list[Deed] | None = None,
+) -> list[str]:
     """Say in words what cannot have been, if every promise was kept."""
-    return Judge(operations, rest, limit).faults
+    return Judge(operations, rest, limit, deeds).faults

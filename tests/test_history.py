@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history import LOST, OK, UNKNOWN, Fence, Lease, Operation, Row, faults, read
+from history import LOST, OK, REST, UNKNOWN, Deed, Fence, Lease, Operation, Row, faults, read
 from history_client import END, LIMIT, QUEUE, never_acknowledged, run
 from sqlalchemy import Engine, text
 
@@ -25,12 +25,6 @@ from pgqrs import Admin
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["history_client"])
-REST = text(
-    "SELECT id, payload->>'key', read_ct, returned_ct, consumer_worker_id, NULL AS status"
-    " FROM pgqrs.pgqrs_messages UNION ALL"
-    " SELECT id, payload->>'key', read_ct, returned_ct, consumer_worker_id, status"
-    " FROM pgqrs.pgqrs_archive"
-)
 
 
 class Story:
@@ -39,6 +33,7 @@ class Story:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.rest: list[Row] = []
+        self.deeds: list[Deed] | None = None
         self.clock = itertools.count(1)
 
     def tell(self, kind: str, *, answered: bool = True, **what: Any) -> Operation:
@@ -61,7 +56,11 @@ class Story:
         self.rest.append(row._replace(**other))
 
     def faults(self) -> list[str]:
-        return faults(self.operations, self.rest, limit=2)
+        return faults(self.operations, self.rest, 2, self.deeds)
+
+    def deed(self, what: str, each: int, count: int, begun: int, until: int) -> None:
+        lease = Lease(each, count, "abcdef"[each - 1], begun, until)
+        self.deeds = [*(self.deeds or []), Deed(what, next(self.clock), 7, lease)]
 
 
 def a_good_one() -> Story:
@@ -123,6 +122,67 @@ FAULTS: dict[str, tuple[str, Callable[[Story], Any]]] = {
 }
 
 
+def a_good_run() -> Story:
+    """Handlers finish message a at once, b after a failure; c's first holder was killed."""
+    story = Story()
+    story.enqueue(a=1, b=2, c=3)
+    for each in (1, 2, 3):
+        story.lease(each, 1, 100, 200)
+        story.deed("start", each, 1, 100, 200)
+    story.deed("return", 1, 1, 100, 200)
+    story.act("extend", 1, 1, until=300)
+    story.act("archive", 1, 1)
+    story.act("fail", 2, 1)
+    story.tell("extend", fences=[Fence(3, 1)], until=300, answered=False)
+    for each in (2, 3):
+        story.lease(each, 2, 200, 300)
+        story.deed("start", each, 2, 200, 300)
+        story.deed("return", each, 2, 200, 300)
+        story.act("archive", each, 2)
+    for each, count in ((1, 1), (2, 2), (3, 2)):
+        story.row(each, count, "completed", output={"id": each, "read_ct": count})
+    return story
+
+
+RUN_FAULTS: dict[str, tuple[str, Callable[[Story], Any]]] = {
+    "started twice": ("handled twice under one", lambda s: s.deed("start", 1, 1, 100, 200)),
+    "returned twice": ("handled twice under one", lambda s: s.deed("return", 1, 1, 100, 200)),
+    "unleased": ("handled without a lease", lambda s: s.deed("start", 1, 2, 200, 300)),
+    "other lease": ("handled without a lease", lambda s: edit(s, 1, 1, until=201)),
+    "after its end": ("handled after its end", lambda s: put_off(s, "start", 1, 1)),
+    "completed unhandled": ("before it was done", lambda s: forget(s, "return", 1, 1)),
+    "completed early": ("before it was done", lambda s: put_off(s, "return", 1, 1)),
+    "other output": ("another handler's output", lambda s: change(s, 1, output={"id": 2})),
+    "no trace": ("left no trace", lambda s: s.lease(1, 2, 300, 400)),
+    "extension ignored": ("leases overlap", lambda s: flip(s, "extend", 3, 1)),
+    "not failed": ("leases overlap", lambda s: early(s, "fail", 2)),
+    "fail told lost": ("told lost without reason", lambda s: s.act("fail", 6, 1, LOST)),
+    "failed after": ("acted on after its end", lambda s: s.act("fail", 1, 1)),
+}
+
+
+def said(story: Story, what: str, each: int, count: int) -> int:
+    deeds = story.deeds or []
+    return [(d.what, *d.lease[:2]) for d in deeds].index((what, each, count))
+
+
+def forget(story: Story, what: str, each: int, count: int) -> None:
+    assert story.deeds
+    del story.deeds[said(story, what, each, count)]
+
+
+def put_off(story: Story, what: str, each: int, count: int) -> None:
+    assert story.deeds
+    number = said(story, what, each, count)
+    story.deeds[number] = story.deeds[number]._replace(at=next(story.clock))
+
+
+def early(story: Story, kind: str, each: int) -> None:
+    """The next lease begins while this one goes on, and it was not given back."""
+    drop(story, kind, each, 1)
+    edit(story, each, 2, begun=199)
+
+
 def place(story: Story, kind: str, each: int, count: int) -> int:
     for number, operation in enumerate(story.operations):
         named = [*operation.fences, *(Fence(*lease[:2]) for lease in operation.leases)]
@@ -174,6 +234,28 @@ def test_each_fault_is_seen(name: str) -> None:
     """The judge sees each kind of broken promise."""
     fault, plant = FAULTS[name]
     story = a_good_one()
+    plant(story)
+    assert any(fault in found for found in story.faults()), story.faults()
+
+
+def test_a_good_history_of_handlers_passes() -> None:
+    """What was killed, failed or not answered on the way is no fault of the queue."""
+    assert a_good_run().faults() == []
+    for kind, each, count in (("archive", 1, 1), ("fail", 2, 1), ("extend", 1, 1)):
+        story = a_good_run()
+        flip(story, kind, each, count, UNKNOWN)
+        assert story.faults() == []
+    story = a_good_run()
+    flip(story, "archive", 1, 1, UNKNOWN)
+    story.act("archive", 1, 1, LOST)
+    assert story.faults() == [], "sent again, because the first answer never came"
+
+
+@pytest.mark.parametrize("name", RUN_FAULTS)
+def test_each_fault_of_handling_is_seen(name: str) -> None:
+    """The judge sees each kind of promise that is broken where handlers are run."""
+    fault, plant = RUN_FAULTS[name]
+    story = a_good_run()
     plant(story)
     assert any(fault in found for found in story.faults()), story.faults()
 

@@ -1,0 +1,221 @@
+"""A process that runs handlers, or enqueues, and writes down what is sent and what is handled.
+
+What the run sends is seen in the events of SQLAlchemy: the product knows nothing of it. The process
+can be told to kill itself at a point of its work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from history import LOST, OK, Fence, Lease, Log
+from history_client import instant
+from sqlalchemy import Engine, event
+
+from pgqrs import Config, Consumer, PgqrsError, Producer, QueueMessage
+
+QUEUE = "history"
+LIMIT = 50
+KINDS = {
+    "lease": {"n", "default_timeout"},
+    "archive": {"outcomes"},
+    "fail": {"waits"},
+    "release": {"mids", "phase"},
+    "extend": {"mids", "span"},
+}
+"""Which parameters the statements of a run have; the first that fits."""
+POINTS = {
+    "a lease came back": ("after", "lease"),
+    "a handler runs": ("start", "handler"),
+    "before an acknowledgement": ("before", "archive"),
+    "after an acknowledgement": ("after", "archive"),
+    "before an extension": ("before", "extend"),
+    "after an extension": ("after", "extend"),
+}
+"""Where a process can kill itself."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker process is to do: the time a handler takes, and where it is to die."""
+
+    seconds: float = 0.002
+    concurrency: int = 4
+    lease: float = 2
+    fatal: str = ""
+    reached: int = 3
+    """How often it reaches that point, the last included."""
+
+
+def fails_at_first(key: str) -> bool:
+    """Say whether the first attempt at this message fails: one of ten."""
+    return key.endswith("7")
+
+
+class Death:
+    """Kills the process when it has reached a point often enough."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._point = POINTS.get(orders.fatal)
+        self._left = orders.reached
+        self._lock = threading.Lock()
+
+    def at(self, *point: str) -> None:
+        if point == self._point:
+            with self._lock:
+                self._left -= 1
+                if self._left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Tap:
+    """Writes down each statement about leases, and its answer when there is one."""
+
+    def __init__(self, log: Log, death: Death) -> None:
+        self._log, self._death = log, death
+        event.listen(Engine, "before_cursor_execute", self._before)
+        event.listen(Engine, "after_cursor_execute", self._after)
+
+    def _before(self, _one: Any, cursor: Any, _text: str, given: Any, *_: Any) -> None:
+        kind = kind_of(given)
+        if kind == "lease":
+            self._log.begin(kind, worker=given["worker"], size=given["n"])
+        elif kind:
+            fences = list(zip(given["mids"], given["rcs"], strict=True))
+            until = now_of(cursor) + instant_span(given) if kind == "extend" else 0
+            self._log.begin(kind, worker=given["worker"], fences=fences, until=until)
+        self._death.at("before", kind)
+
+    def _after(self, _one: Any, cursor: Any, _text: str, given: Any, *_: Any) -> None:
+        kind = kind_of(given)
+        rows = taken(cursor) if kind else []
+        if kind != "lease" or any(row["id"] for row in rows):
+            self._death.at("after", kind)
+        if kind == "lease":
+            self._log.end(leases=[lease_of(row) for row in rows if row["id"] is not None])
+        elif kind:
+            held = {Fence(row["id"], row["read_ct"]) for row in rows}
+            asked = zip(given["mids"], given["rcs"], strict=True)
+            self._log.end(outcomes=[OK if fence in held else LOST for fence in asked])
+
+
+def kind_of(given: Any) -> str:
+    names = set(given) if isinstance(given, dict) else set()
+    return next((kind for kind, needed in KINDS.items() if needed <= names), "")
+
+
+def taken(cursor: Any) -> list[dict[str, Any]]:
+    """Give the rows of a statement, and leave them where they were."""
+    rows = cursor.fetchall()
+    if rows:
+        cursor.scroll(0, "absolute")
+    return [dict(zip([c.name for c in cursor.description], row, strict=True)) for row in rows]
+
+
+def lease_of(row: dict[str, Any]) -> Lease:
+    key = json.loads(row["payload"])["key"]
+    return Lease(row["id"], row["read_ct"], key, instant(row["dequeued_at"]), instant(row["vt"]))
+
+
+def now_of(cursor: Any) -> int:
+    """Ask the server for the time; if it does not answer, it is long ago."""
+    try:
+        row = cursor.connection.execute("SELECT clock_timestamp()").fetchone()
+    except psycopg.Error:
+        return 0
+    return instant(row[0])
+
+
+def instant_span(given: dict[str, Any]) -> int:
+    return round(given["span"].total_seconds() * 1_000_000)
+
+
+class Handler:
+    """Says that it began, takes its time, and says that it is done."""
+
+    def __init__(self, log: Log, orders: Orders, death: Death) -> None:
+        self._log, self._orders, self._death = log, orders, death
+        self.threads = self.descriptors = 0
+
+    def __call__(self, message: QueueMessage) -> Any:
+        key = message.payload["key"]
+        span = instant(message.dequeued_at), instant(message.vt)
+        lease = Lease(message.id, message.read_ct, key, *span)
+        worker = message.consumer_worker_id or 0
+        self._log.note("start", worker, lease)
+        self._death.at("start", "handler")
+        self.threads = max(self.threads, threading.active_count())
+        self.descriptors = max(self.descriptors, len(list(Path("/dev/fd").iterdir())))
+        time.sleep(self._orders.seconds)
+        if message.attempts == 1 and fails_at_first(key):
+            raise LookupError(key)
+        self._log.note("return", worker, lease)
+        return {"id": message.id, "read_ct": message.read_ct}
+
+
+def work(dsn: str, path: Path, orders: Orders) -> None:
+    """Run a handler until told to stop by SIGTERM."""
+    logging.basicConfig(filename=path.with_suffix(".log"), level=logging.INFO)
+    config = Config.from_dsn(
+        dsn,
+        max_attempts=LIMIT,
+        default_lock_time_seconds=orders.lease,
+        retry_delay_seconds=0.05,
+        retry_backoff=False,
+        poll_interval_seconds=0.2,
+        query_timeout_seconds=5,
+    )
+    death = Death(orders)
+    handler = Handler(Log(path.with_suffix(".deeds")), orders, death)
+    Tap(Log(path), death)
+    with Consumer(config, QUEUE) as consumer:
+        report = consumer.run(handler, concurrency=orders.concurrency)
+    said = {
+        "still_running": report.still_running,
+        "threads": handler.threads,
+        "descriptors": handler.descriptors,
+    }
+    path.with_suffix(".end").write_text(json.dumps(said))
+
+
+def produce(dsn: str, path: Path, names: Sequence[str], pause: float) -> None:
+    """Enqueue a message for each name, twenty at a time; what fails is not tried again.
+
+    Told to stop by SIGTERM it leaves the rest.
+    """
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    log = Log(path)
+    with Producer(Config.from_dsn(dsn, connection_timeout_seconds=5), QUEUE) as producer:
+        for place in range(0, len(names), 20):
+            if stopped:
+                return
+            keys = list(names[place : place + 20])
+            log.begin("enqueue", keys=keys)
+            try:
+                sent = producer.batch_enqueue([{"key": key} for key in keys])
+            except PgqrsError:
+                time.sleep(0.05)
+                continue
+            log.end(ids=[message.id for message in sent])
+            time.sleep(pause)
+
+
+def run(entry: Callable[..., None], dsn: str, path: Path, *arguments: Any) -> None:
+    """Be a client: the entry of a process of its own."""
+    try:
+        entry(dsn, path, *arguments)
+    except BaseException:
+        path.with_suffix(".err").write_text(traceback.format_exc())
+        raise
