@@ -38,7 +38,7 @@ __all__ = ["Loop", "Report"]
 _log: Final = logging.getLogger("pgqrs.run")
 _SETTLE_SOON: Final = 0.002  # seconds, to look whether results have waited long enough
 _GRACE: Final = 1.0  # seconds for cancelled handlers to end
-_LONGEST_WAIT: Final = 5.0  # seconds, so that heartbeats are never far
+_LONGEST_WAIT: Final = 5.0  # seconds, however far apart heartbeats are
 
 
 @dataclass(slots=True)
@@ -237,7 +237,7 @@ class Loop:
     def _idle_for(self) -> float:
         if self._stop_at is not None:
             return 0.05
-        waits = [_LONGEST_WAIT]
+        waits = [min(_LONGEST_WAIT, self._config.heartbeat_interval_seconds)]
         for lane in self.lanes:
             if lane.has_results():
                 return 0.0
