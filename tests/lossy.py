@@ -1,4 +1,4 @@
-"""A proxy before the server's socket that loses a reply, or a request, when it is told to."""
+"""A proxy before the server's socket that loses a reply, or a request, or all, when told to."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Lossy:
         self._server = server
         self._losses: list[tuple[bytes, bool, Callable[[], Any]]] = []
         self._open: list[socket.socket] = []
+        self._silent: set[socket.socket] = set()
+        self._closing = threading.Event()
         self.requests: list[bytes] = []
 
     def lose(
@@ -40,6 +42,15 @@ class Lossy:
         knows.
         """
         self._losses.append((request, done, then))
+
+    def silence(self) -> int:
+        """Forward nothing more on the connections there are, and do not close them; gives how many.
+
+        Neither end is told: not even that the other one went away.
+        """
+        fresh = [one for one in self._open if one.fileno() != -1 and one not in self._silent]
+        self._silent.update(fresh)
+        return len(fresh) // 2
 
     @property
     def is_spent(self) -> bool:
@@ -58,6 +69,7 @@ class Lossy:
 
     def close(self) -> None:
         """Break everything."""
+        self._closing.set()
         for one in [self._listener, *self._open]:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -69,7 +81,11 @@ class Lossy:
         watch.register(server, selectors.EVENT_READ, client)
         with client, server, watch, contextlib.suppress(OSError):
             while True:
-                for key, _ in watch.select():
+                ready = watch.select()
+                if client in self._silent:
+                    self._closing.wait()
+                    return
+                for key, _ in ready:
                     data = key.fileobj.recv(2**20)  # type: ignore[union-attr]
                     if not data or (key.fileobj is client and self._loses(data, server)):
                         return
