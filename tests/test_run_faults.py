@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import text
-from waiting import until
+from lossy import lossy
+from sqlalchemy import URL, Engine, text
+from waiting import crowd, locked, until
 
 import pgqrs
 from pgqrs import Admin, Config, Consumer, Producer, QueueMessage
@@ -114,6 +116,69 @@ def test_the_connection_goes_silent(dsn: str, admin: Admin) -> None:
 
 def signal_backend(pid: int, number: int) -> None:
     subprocess.run(["kill", f"-{int(number)}", str(pid)], check=True)
+
+
+def test_an_outage_is_one_line(url: URL, admin: Admin, caplog: pytest.LogCaptureFixture) -> None:
+    """Where connections are made and break at the first lease, one warning is written, not many."""
+    caplog.set_level(logging.INFO, "pgqrs.run")
+    admin.create_queue("q")
+    with lossy(url) as (proxy, there), crowd() as start:
+        for _ in range(4):
+            proxy.lose(b"promoted", done=False)
+        dsn = there.set(drivername="postgresql").render_as_string(hide_password=False)
+        with Producer(admin, "q") as producer, Consumer(dsn, "q") as consumer:
+            producer.enqueue(1)
+            start(1, lambda: consumer.run(lambda _: None))
+            until(lambda: admin.queue_metrics("q").archived == 1)
+            assert proxy.is_spent
+            consumer.stop()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_a_statement_that_takes_too_long(
+    dsn: str, admin: Admin, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When others lock a table for longer than the query timeout, the run goes on after that."""
+    caplog.set_level(logging.INFO, "pgqrs.run")
+    admin.create_queue("q")
+    config = Config.from_dsn(dsn, query_timeout_seconds=0.3, poll_interval_seconds=0.1)
+    with Consumer(config, "q") as consumer, Producer(admin, "q") as producer, crowd() as start:
+        start(1, lambda: consumer.run(lambda _: None))
+        producer.enqueue(1)
+        until(lambda: admin.queue_metrics("q").archived == 1)
+        with locked(engine):
+            until(lambda: caplog.records)
+        producer.enqueue(2)
+        until(lambda: admin.queue_metrics("q").archived == 2)
+        consumer.stop()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_what_ran_out_before_it_started_is_not_started(url: URL, admin: Admin) -> None:
+    """A message leased ahead whose lease ran out in an outage is left to whoever has it now."""
+    admin.create_queue("q")
+    go = threading.Event()
+    seen: list[int] = []
+
+    def handler(message: QueueMessage) -> None:
+        seen.append(message.payload)
+        assert go.wait(20)
+
+    with lossy(url) as (proxy, there), Producer(admin, "q") as producer, crowd() as start:
+        dsn = there.set(drivername="postgresql").render_as_string(hide_password=False)
+        config = Config.from_dsn(dsn, query_timeout_seconds=1, default_lock_time_seconds=0.5)
+        producer.batch_enqueue([1, 2, 3])
+        with Consumer(config, "q") as slow, Consumer(admin, "q", "another", 1) as other:
+            start(1, lambda: slow.run(handler, prefetch=2))
+            until(lambda: seen and admin.queue_metrics("q").locked == 3)
+            proxy.silence()
+            taken: list[QueueMessage] = []
+            until(lambda: taken.extend(other.dequeue_batch(3)) or len(taken) == 3)
+            go.set()
+            producer.enqueue(4)
+            until(lambda: admin.queue_metrics("q").archived == 1)
+            slow.stop()
+    assert seen == [1, 4]
 
 
 def test_sigterm_ends_a_worker_in_good_order(dsn: str, admin: Admin) -> None:

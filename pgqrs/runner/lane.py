@@ -123,10 +123,9 @@ class Lane:
     def dispatch(self) -> None:
         """Hand over what waits to handlers that are free."""
         while self._backlog and len(self.running) < self.room.concurrency:
-            size = self.room.batch_size if self.batch else 1
-            messages = [
-                self._backlog.popleft() for _ in range(min(max(size, 1), len(self._backlog)))
-            ]
+            messages = self._next(max(self.room.batch_size, 1) if self.batch else 1)
+            if not messages:
+                break
             now = time.monotonic()
             task = Task(messages, batch=self.batch, started_at=now)
             self.running[task] = None
@@ -138,6 +137,18 @@ class Lane:
                 None if limit is None else now + limit,
             )
             self.slots.start(task, about)
+
+    def _next(self, size: int) -> list[QueueMessage]:
+        """Take what is next; what may be another's by now is given back instead, if it is not."""
+        now = time.monotonic()
+        messages: list[QueueMessage] = []
+        while self._backlog and len(messages) < size:
+            message = self._backlog.popleft()
+            if self._holds[fence_of(message)].until > now:
+                messages.append(message)
+            else:
+                self.outbox.append(Return(fence_of(message)))
+        return messages
 
     def ended(self, task: Task, result: Any) -> None:
         """Note what came of a task; for other threads."""

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine
 from pgqrs.caretaker import Caretaker
 from pgqrs.config import Config
 from pgqrs.ear import Waker
-from pgqrs.errors import OutcomeUnknownError, UnavailableError
+from pgqrs.errors import OutcomeUnknownError, PgqrsError, QueryTimeoutError, UnavailableError
 from pgqrs.limit import Limit
 from pgqrs.listening import Listener
 from pgqrs.operations import acknowledge, settle
@@ -66,6 +66,8 @@ class Loop:
         self._waker = Waker()
         self._stop_at: float | None = None
         self._now = threading.Event()
+        self._away = False
+        self._pauses = backoff()
         self._limit = Limit(config.query_timeout_seconds * 1.5)
         channels = [channel_of(lane.steps.schema, lane.steps.queue) for lane in self.lanes]
         self._listener = Listener(connect, config, channels, self._limit, _tell)
@@ -87,22 +89,14 @@ class Loop:
     def run(self) -> Report:
         """Work until stopped. Raises DatabaseError for what no new connection can mend."""
         engine = self._connect()
-        pauses = backoff()
-        away = False
         self._caretaker.start()
         try:
             while not self._finished():
                 try:
                     with translated(self._config.schema_, changes=True), engine.connect() as one:
-                        if away:
-                            _log.info("the server is back; work goes on")
-                        away, pauses = False, backoff()
                         self._work(one)
-                except (UnavailableError, OutcomeUnknownError) as error:
-                    if not away:
-                        _log.warning("the server is away, and will be tried again: %s", error)
-                    away = True
-                    self._rest(next(pauses))
+                except (UnavailableError, OutcomeUnknownError, QueryTimeoutError) as error:
+                    self._rest(self._missed(error))
         finally:
             self._caretaker.close()
             self._limit.close()
@@ -117,6 +111,7 @@ class Loop:
             while not self._finished() and not self._listener.wants_another:
                 with self._limit.over(connection):
                     self._turn(connection)
+                self._reached()
                 self._listener.check_if_due(ear)
                 rung = ear.wait(self._idle_for())
                 for lane in self.lanes:
@@ -125,6 +120,19 @@ class Loop:
             if self._finished():
                 with self._limit.over(connection):
                     self._flush(connection)
+
+    def _missed(self, error: PgqrsError) -> float:
+        """Note that the server is away; gives how long to rest."""
+        if not self._away:
+            _log.warning("the server is away, and will be tried again: %s", error)
+        self._away = True
+        return next(self._pauses)
+
+    def _reached(self) -> None:
+        """Note that a turn went well: only that ends an outage, a connection alone does not."""
+        if self._away:
+            _log.info("the server is back; work goes on")
+            self._away, self._pauses = False, backoff()
 
     def _turn(self, connection: Connection) -> None:
         stopping = self._stop_at is not None
