@@ -296,14 +296,17 @@ class Judge:
             lease, _ = self.leases[fence.id].get(fence.read_ct, (None, None))
             if lease != deed.lease:
                 self.blame("handled without a lease", (deed, lease))
-            done = [o for o, _, out in self.acts[fence.id] if o.kind in ENDINGS and out == OK]
-            if any(o.answered and o.answered < deed.at for o in done):
+            # Who slept past its lease may begin under it when another's is over, and is refused.
+            acts = [o for o, f, out in self.acts[fence.id] if out == OK and f <= fence]
+            ended = [o.answered for o in acts if o.kind in ENDINGS and o.answered]
+            if any(answered < deed.at for answered in ended):
                 self.blame("handled after its end", deed)
         for each, row in self.rest.items():
             returned = returns.get(Fence(each, row.read_ct))
             if row.status != "completed":
                 continue
-            ends = [o.sent for o, f, _ in self.acts[each] if o.kind in ENDINGS and f == row[:3:2]]
+            acts = [o for o, f, _ in self.acts[each] if f == (each, row.read_ct)]
+            ends = [o.sent for o in acts if o.kind in ENDINGS]
             if returned is None or any(sent < returned.at for sent in ends):
                 self.blame("completed before it was done", row)
             if row.output != {"id": each, "read_ct": row.read_ct}:

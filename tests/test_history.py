@@ -249,6 +249,9 @@ def test_a_good_history_of_handlers_passes() -> None:
     flip(story, "archive", 1, 1, UNKNOWN)
     story.act("archive", 1, 1, LOST)
     assert story.faults() == [], "sent again, because the first answer never came"
+    story = a_good_run()
+    put_off(story, "start", 3, 1)
+    assert story.faults() == [], "a process slept past its lease before its handler began"
 
 
 @pytest.mark.parametrize("name", RUN_FAULTS)
