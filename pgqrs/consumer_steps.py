@@ -165,6 +165,23 @@ class ConsumerSteps(WorkerSteps):
             lease = self._lease_or_register(connection, terms)
         return held, lease
 
+    def finished_ones(self, connection: Connection, finishes: Sequence[Finish]) -> list[Finish]:
+        """Give those that are finished, now or in a statement whose reply was lost."""
+        done: set[Fence] = set()
+        for status in {finish.status for finish in finishes}:
+            fences = [finish.fence for finish in finishes if finish.status == status]
+            done |= self._were_archived(connection, fences, status)
+        return [finish for finish in finishes if finish.fence in done]
+
+    def _were_archived(
+        self, connection: Connection, fences: list[Fence], status: str
+    ) -> set[Fence]:
+        known = (connection, self.schema, self._holder())
+        found = set(acknowledge.find_archived(*known, fences, status))
+        # What is nowhere was archived where the queue keeps nothing of what completed.
+        left = acknowledge.exist(connection, self.schema, self._holder()[0], fences)
+        return found | {fence for fence in fences if fence.message_id not in left}
+
     def _lease(self, connection: Connection, terms: Terms) -> list[QueueMessage]:
         return self._lease_noted(connection, terms).messages
 
@@ -204,11 +221,7 @@ class ConsumerSteps(WorkerSteps):
 
     def _archive_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
         def earlier(again: list[Fence]) -> set[Fence]:
-            known = (connection, self.schema, self._holder())
-            found = set(acknowledge.find_archived(*known, again, "completed"))
-            # What is nowhere was archived where the queue keeps nothing of what completed.
-            left = acknowledge.exist(connection, self.schema, self._holder()[0], again)
-            return found | {fence for fence in again if fence.message_id not in left}
+            return self._were_archived(connection, again, "completed")
 
         return self._many(connection, fences, acknowledge.archive_many, earlier)
 

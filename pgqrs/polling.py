@@ -49,7 +49,7 @@ class Poller:
         """Lease, waiting up to `timeout` seconds (None: for ever) until there is something."""
         until = None if timeout is None else time.monotonic() + timeout
         patience = Patience(self._config.poll_interval_seconds)
-        pauses = backoff()
+        pauses, away = backoff(), False
         while not self._stopped:
             left = None if until is None else max(until - time.monotonic(), 0.0)
             try:
@@ -61,12 +61,14 @@ class Poller:
                     return []
                 wait = patience.remaining()
                 self._hear(wait if left is None else min(wait, left))
-                pauses = backoff()
+                pauses, away = backoff(), False
             except UnavailableError as error:
                 self._hang_up()
                 if left == 0:
                     raise
-                _log.warning("the server is away, and will be tried again: %s", error)
+                if not away:
+                    _log.warning("the server is away, and will be tried again: %s", error)
+                away = True
                 pause = next(pauses)
                 time.sleep(pause if left is None else min(pause, left))
         self._stopped = False

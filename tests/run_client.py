@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from history import LOST, OK, Fence, Lease, Log
+from history import LOST, OK, UNKNOWN, Fence, Lease, Log
 from history_client import instant
 from sqlalchemy import Engine, event
 
@@ -27,14 +27,14 @@ from pgqrs import Config, Consumer, PgqrsError, Producer, QueueMessage
 
 QUEUE = "history"
 LIMIT = 50
+LEASES = {"n", "default_timeout"}
 KINDS = {
-    "lease": {"n", "default_timeout"},
     "archive": {"outcomes"},
     "fail": {"waits"},
     "release": {"mids", "phase"},
     "extend": {"mids", "span"},
 }
-"""Which parameters the statements of a run have; the first that fits."""
+"""Which parameters the statements of a run have."""
 POINTS = {
     "a lease came back": ("after", "lease"),
     "a handler runs": ("start", "handler"),
@@ -80,39 +80,59 @@ class Death:
 
 
 class Tap:
-    """Writes down each statement about leases, and its answer when there is one."""
+    """Writes down each statement about leases, and its answer when there is one.
 
-    def __init__(self, log: Log, death: Death) -> None:
-        self._log, self._death = log, death
+    One statement may be two operations, so leases have a log of their own.
+    """
+
+    def __init__(self, path: Path, death: Death) -> None:
+        self._log, self._leases = Log(path), Log(leases_of(path))
+        self._death = death
         event.listen(Engine, "before_cursor_execute", self._before)
         event.listen(Engine, "after_cursor_execute", self._after)
 
     def _before(self, _one: Any, cursor: Any, _text: str, given: Any, *_: Any) -> None:
-        kind = kind_of(given)
-        if kind == "lease":
-            self._log.begin(kind, worker=given["worker"], size=given["n"])
-        elif kind:
-            fences = list(zip(given["mids"], given["rcs"], strict=True))
+        leases, kind = kinds_of(given)
+        if leases:
+            self._leases.begin("lease", worker=given["worker"], size=given["n"])
+            self._death.at("before", "lease")
+        if kind:
             until = now_of(cursor) + instant_span(given) if kind == "extend" else 0
-            self._log.begin(kind, worker=given["worker"], fences=fences, until=until)
-        self._death.at("before", kind)
+            self._log.begin(kind, worker=given["worker"], fences=fences_of(given), until=until)
+            self._death.at("before", kind)
 
     def _after(self, _one: Any, cursor: Any, _text: str, given: Any, *_: Any) -> None:
-        kind = kind_of(given)
-        rows = taken(cursor) if kind else []
-        if kind != "lease" or any(row["id"] for row in rows):
+        leases, kind = kinds_of(given)
+        rows = taken(cursor) if leases or kind else []
+        if leases and any(row["id"] for row in rows):
+            self._death.at("after", "lease")
+        if kind:
             self._death.at("after", kind)
-        if kind == "lease":
-            self._log.end(leases=[lease_of(row) for row in rows if row["id"] is not None])
-        elif kind:
             held = {Fence(row["id"], row["read_ct"]) for row in rows}
-            asked = zip(given["mids"], given["rcs"], strict=True)
-            self._log.end(outcomes=[OK if fence in held else LOST for fence in asked])
+            if leases:  # the last column says of how many it held, and so of all or of whichever
+                all_of_them = list(rows[0].values())[-1] == len(given["mids"])
+                held = set(fences_of(given)) if all_of_them else set()
+            outcomes = [OK if fence in held else LOST for fence in fences_of(given)]
+            unknown = bool(leases) and not held
+            self._log.end(outcomes=[UNKNOWN] * len(outcomes) if unknown else outcomes)
+        if leases:
+            self._leases.end(leases=[lease_of(row) for row in rows if row["id"] is not None])
 
 
-def kind_of(given: Any) -> str:
+def leases_of(path: Path) -> Path:
+    """Give where the leases of a client are written down."""
+    return path.with_suffix(".leases")
+
+
+def fences_of(given: Any) -> list[Fence]:
+    return [Fence(*fence) for fence in zip(given["mids"], given["rcs"], strict=True)]
+
+
+def kinds_of(given: Any) -> tuple[bool, str]:
+    """Say whether a statement leases, and what else it does."""
     names = set(given) if isinstance(given, dict) else set()
-    return next((kind for kind, needed in KINDS.items() if needed <= names), "")
+    kind = next((kind for kind, needed in KINDS.items() if needed <= names), "")
+    return names >= LEASES, kind
 
 
 def taken(cursor: Any) -> list[dict[str, Any]]:
@@ -178,7 +198,7 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
     )
     death = Death(orders)
     handler = Handler(Log(path.with_suffix(".deeds")), orders, death)
-    Tap(Log(path), death)
+    Tap(path, death)
     with Consumer(config, QUEUE) as consumer:
         report = consumer.run(handler, concurrency=orders.concurrency)
     said = {

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from history import REST, Deed, Operation, Row, faults, read, read_deeds
-from run_client import LIMIT, POINTS, QUEUE, Orders, produce, run, work
+from run_client import LIMIT, POINTS, QUEUE, Orders, leases_of, produce, run, work
 from sqlalchemy import Engine, create_engine, make_url, text
 from waiting import ask, until
 
@@ -83,7 +83,8 @@ class Crowd:
         return [path.read_text() for path in self.folder.glob("*.err")]
 
     def operations(self) -> list[Operation]:
-        return [o for log in self.logs if log.exists() for o in read(log)]
+        logs = [each for log in self.logs for each in (log, leases_of(log)) if each.exists()]
+        return [operation for log in logs for operation in read(log)]
 
     def deeds(self) -> list[Deed]:
         return [deed for path in sorted(self.folder.glob("*.deeds")) for deed in read_deeds(path)]
@@ -92,8 +93,10 @@ class Crowd:
         return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.end"))]
 
     def said(self, level: str) -> list[str]:
+        """Give what was logged, but for the attempts that fail on purpose."""
         logs = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
-        return [line for log in logs for line in log.splitlines() if line.startswith(level)]
+        lines = [line for log in logs for line in log.splitlines() if line.startswith(level)]
+        return [line for line in lines if "LookupError" not in line]
 
     def judge(self) -> list[Row]:
         """Find no fault; gives what is at rest."""

@@ -98,9 +98,8 @@ class Lane:
         waited = time.monotonic() - self._first_result_at
         return len(self.outbox) >= _SETTLE_AT_ONCE or waited >= _SETTLE_AFTER or not self.running
 
-    def took(self, messages: Sequence[QueueMessage]) -> None:
-        """Take in what was just leased."""
-        now = time.monotonic()
+    def took(self, messages: Sequence[QueueMessage], now: float) -> None:
+        """Take in what was leased; `now` is when it was asked for: no lease began before that."""
         room, known = self._room(), 0
         for message in messages:
             length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
@@ -203,16 +202,19 @@ class Lane:
         now = time.monotonic()
         return [fence for fence, at in self._extensions() if at <= now]
 
-    def extended(self, asked: Iterable[Fence], held: set[Fence], by: float) -> list[Fence]:
-        """Note which leases were extended; gives those that were lost."""
-        until = time.monotonic() + by
+    def extended(self, asked: Iterable[Fence], held: set[Fence], until: float) -> list[Fence]:
+        """Note until when leases were extended; gives those that ran out.
+
+        What had not begun is given back: nobody may have leased it since.
+        """
         lost = [fence for fence in asked if fence not in held]
         for fence in held:
-            self._holds[fence] = _Hold(until, by)
+            self._holds[fence] = _Hold(until, self._holds[fence].length)
+        gone = set(lost)
+        self.outbox.extend(Return(f) for f in map(fence_of, self._backlog) if f in gone)
+        self._backlog = deque(m for m in self._backlog if fence_of(m) not in gone)
         for fence in lost:
             self._holds.pop(fence, None)
-        gone = set(lost)
-        self._backlog = deque(m for m in self._backlog if fence_of(m) not in gone)
         return lost
 
     def lease_length(self) -> float:

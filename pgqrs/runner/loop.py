@@ -153,23 +153,23 @@ class Loop:
             lane.steps.beat_if_due(connection)
 
     def _lease(self, connection: Connection, lane: Lane) -> None:
-        wanted, finishes = lane.wanted(), lane.finishes()
+        wanted, finishes, asked_at = lane.wanted(), lane.finishes(), time.monotonic()
         if finishes:  # one commit instead of two
             held, lease = lane.steps.finish_for_run(connection, finishes, wanted)
-            self._finished_some(finishes)
-            self._settled(lane, finishes, len(finishes) - held)
+            done = self._finished_some(connection, lane, finishes, held)
+            self._settled(lane, finishes, len(finishes) - done)
         else:
             lease = lane.steps.lease_for_run(connection, wanted)
         most = min(wanted, self._config.max_batch_size)
         lane.patience.found(len(lease.messages), most, lease.due_in)
-        lane.took(lease.messages)
+        lane.took(lease.messages, asked_at)
         self._caretaker.leased(len(lease.messages))
 
     def _settle(self, connection: Connection, lane: Lane) -> None:
         while lane.outbox:
             batch = [lane.outbox[i] for i in range(min(len(lane.outbox), AT_ONCE))]
-            held = self._send(connection, lane, batch)
-            self._settled(lane, batch, len(batch) - held)
+            done = self._send(connection, lane, batch)
+            self._settled(lane, batch, len(batch) - done)
 
     def _settled(self, lane: Lane, batch: Sequence[Settlement], lost: int) -> None:
         for _ in batch:  # only now: without a reply they are sent again
@@ -181,39 +181,45 @@ class Loop:
             sentence = "%d leases on queue %s were lost meanwhile"
             _log.warning(sentence, lost, lane.steps.queue, extra=extra)
 
-    def _finished_some(self, finishes: Sequence[Finish]) -> None:
+    def _finished_some(
+        self, connection: Connection, lane: Lane, finishes: Sequence[Finish], held: int
+    ) -> int:
+        """Count what was finished: what was not held may have been, before a reply was lost."""
+        if held < len(finishes):
+            finishes = lane.steps.finished_ones(connection, finishes)
         self.report.completed += sum(each.status == "completed" for each in finishes)
         self.report.dead += sum(each.status == "dead" for each in finishes)
+        return len(finishes)
 
     def _send(self, connection: Connection, lane: Lane, batch: list[Settlement]) -> int:
         finishes = [each for each in batch if isinstance(each, Finish)]
         failures = [each for each in batch if isinstance(each, Failure)]
         returned = [each for each in batch if isinstance(each, Return)]
         schema, holder = lane.steps.schema, lane.steps.register(connection)
-        held: set[Fence] = set()
+        done = 0
         if finishes:
-            held |= settle.finish_many(connection, schema, holder[1], finishes)
-            self._finished_some(finishes)
+            held = len(settle.finish_many(connection, schema, holder[1], finishes))
+            done += self._finished_some(connection, lane, finishes, held)
         if failures:
             terms = lane.steps.retry_terms
             dead = settle.fail_many(connection, schema, holder, failures, terms)
-            held |= set(dead)
+            done += len(dead)
             self.report.failed += len(failures)
             self.report.dead += sum(dead.values())
         for wait, fences in _by_wait(returned):
-            held |= acknowledge.release(connection, schema, holder[1], fences, wait)
+            done += len(acknowledge.release(connection, schema, holder[1], fences, wait))
         self.report.returned += len(returned)
-        return len(held)
+        return done
 
     def _extend(self, connection: Connection, lane: Lane) -> None:
         fences = lane.to_extend()
         if not fences:
             return
-        by = lane.lease_length()
+        by, asked_at = lane.lease_length(), time.monotonic()
         holder = lane.steps.register(connection)
         length = dt.timedelta(seconds=by)
         held = settle.extend_many(connection, lane.steps.schema, holder[1], fences, length)
-        lost = lane.extended(fences, held, by)
+        lost = lane.extended(fences, held, asked_at + by)
         if lost:
             extra = {"queue": lane.steps.queue}
             _log.warning("%d leases on queue %s ran out", len(lost), lane.steps.queue, extra=extra)
