@@ -66,7 +66,7 @@ class Caretaker:
             self._leased = 0
             self._wake.set()
 
-    def close(self, patience: float = 5.0) -> None:
+    def close(self, patience: float = 1.0) -> None:
         """End; a round that is under way has so many seconds, and is left to itself then."""
         self._closed = True
         self._wake.set()

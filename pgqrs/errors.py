@@ -8,6 +8,7 @@ PgqrsError                           retryable = False
 ├── InvalidStateError                current, wanted; WorkerHasPendingMessagesError(count)
 ├── LeaseLostError                   message_id
 ├── PayloadError(ValueError)         path
+├── PartlyEnqueuedError              enqueued: a batch that is not atomic broke off
 ├── EmbeddedPostgresError            the development server did not start
 └── DatabaseError                    sqlstate; __cause__ is SQLAlchemy's
     ├── UnavailableError             retryable: the server is away or busy; try again
@@ -36,6 +37,7 @@ __all__ = [
     "MissingConfigError",
     "NotFoundError",
     "OutcomeUnknownError",
+    "PartlyEnqueuedError",
     "PayloadError",
     "PgqrsError",
     "QueryTimeoutError",
@@ -227,6 +229,18 @@ class PayloadError(PgqrsError, ValueError):
 
 class EmbeddedPostgresError(PgqrsError):
     """The embedded development server could not be found, started or stopped."""
+
+
+class PartlyEnqueuedError(PgqrsError):
+    """A batch that is not atomic broke off: `enqueued` messages are in, `__cause__` says why.
+
+    It is retryable, with what follows them, where its cause is.
+    """
+
+    def __init__(self, enqueued: int, cause: PgqrsError) -> None:
+        super().__init__(f"{enqueued} messages of the batch are enqueued, and then: {cause}")
+        self.enqueued = enqueued
+        self.retryable = cause.retryable
 
 
 class DatabaseError(PgqrsError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from pgqrs.bell import Ringer
 from pgqrs.call import Call
+from pgqrs.errors import PartlyEnqueuedError, PgqrsError
 from pgqrs.producer_steps import ProducerSteps
 from pgqrs.types import Duration, QueueMessage
 from pgqrs.worker import BoundWorker
@@ -56,6 +57,7 @@ class Producer(BoundWorker[ProducerSteps]):
         """Add one message that is due after `delay`; otherwise as `enqueue`."""
         return self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
 
+    @overload
     def batch_enqueue(
         self,
         payloads: Iterable[Any],
@@ -63,13 +65,45 @@ class Producer(BoundWorker[ProducerSteps]):
         priority: int = 0,
         delay: Duration = 0,
         max_attempts: int | None = None,
-    ) -> list[QueueMessage]:
-        """Add many messages, all or none, with ids in the order given; otherwise as `enqueue`.
+        atomic: Literal[True] = True,
+    ) -> list[QueueMessage]: ...
+    @overload
+    def batch_enqueue(
+        self,
+        payloads: Iterable[Any],
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+        atomic: Literal[False],
+    ) -> int: ...
+    def batch_enqueue(
+        self,
+        payloads: Iterable[Any],
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+        atomic: bool = True,
+    ) -> list[QueueMessage] | int:
+        """Add many messages, with ids in the order given; otherwise as `enqueue`.
 
-        All payloads are checked first. A batch above `enqueue_chunk_rows` rows or
-        `enqueue_chunk_bytes` bytes is several statements in one transaction.
+        All or none: the payloads are checked first, and what is above `enqueue_chunk_rows` rows or
+        `enqueue_chunk_bytes` bytes is several statements in one transaction. With `atomic=False`
+        each of those is a transaction of its own, `payloads` is read no further than needed and
+        may be of any length, and the number of messages is given. Raises PartlyEnqueuedError then,
+        which says how many are in.
         """
-        return self._send(self._steps.enqueuing_many(payloads, priority, delay, max_attempts))
+        how = (payloads, priority, delay, max_attempts)
+        if atomic:
+            return self._send(self._steps.enqueuing_many(*how))
+        count = 0
+        try:
+            for part in self._steps.enqueuing_in_parts(*how):
+                count += len(self._send(part))
+        except PgqrsError as error:
+            raise PartlyEnqueuedError(count, error) from error
+        return count
 
     def extend_visibility(self, message: QueueMessage | int, by: Duration) -> QueueMessage:
         """Postpone a waiting message that this producer added, or extend its present lease.

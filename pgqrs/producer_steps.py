@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -50,14 +50,22 @@ class ProducerSteps(WorkerSteps):
     ) -> Call[list[QueueMessage]]:
         """Add a batch: one statement, or several in a transaction. Raises as `enqueuing`."""
         envelope = self._envelope(priority, delay, max_attempts)
-        rows, size = self.config.enqueue_chunk_rows, self.config.enqueue_chunk_bytes
-        chunks = [
-            (replace(envelope, message_type=kind), chunk)
-            for kind, run in groupby(self._texts(payloads), key=itemgetter(0))
-            for chunk in operations.chunks([text for _, text in run], rows, size)
-        ]
+        chunks = list(self._chunks(payloads, envelope))
         step = partial(self._enqueue_many, chunks=chunks)
         return Call(step, changes=True, together=len(chunks) > 1)
+
+    def enqueuing_in_parts(
+        self, payloads: Iterable[Any], priority: int, delay: Duration, max_attempts: int | None
+    ) -> Iterator[Call[list[QueueMessage]]]:
+        """Add a batch in calls of their own, one for each statement; reads no further than needed.
+
+        Raises as `enqueuing`: ValueError at once, PayloadError when it comes to the payload.
+        """
+        envelope = self._envelope(priority, delay, max_attempts)
+        return (
+            Call(partial(self._enqueue_many, chunks=[chunk]), changes=True)
+            for chunk in self._chunks(payloads, envelope)
+        )
 
     def extending(self, message: QueueMessage | int, by: Duration) -> Call[QueueMessage]:
         """Postpone what this producer enqueued, or extend its present lease. Raises ValueError."""
@@ -82,15 +90,20 @@ class ProducerSteps(WorkerSteps):
             raise ValueError(f"max_attempts is between 1 and 1,000,000, not {max_attempts}")
         return Envelope(self.queue, priority, span(delay), max_attempts)
 
-    def _texts(self, payloads: Iterable[Any]) -> list[tuple[str | None, str]]:
-        texts: list[tuple[str | None, str]] = []
+    def _chunks(
+        self, payloads: Iterable[Any], envelope: Envelope
+    ) -> Iterator[tuple[Envelope, list[str]]]:
+        rows, size = self.config.enqueue_chunk_rows, self.config.enqueue_chunk_bytes
+        for kind, run in groupby(self._texts(payloads), key=itemgetter(0)):
+            for chunk in operations.chunks(map(itemgetter(1), run), rows, size):
+                yield replace(envelope, message_type=kind), chunk
+
+    def _texts(self, payloads: Iterable[Any]) -> Iterator[tuple[str | None, str]]:
         for index, payload in enumerate(payloads):
             try:
-                text = encode(payload, self.config.max_payload_bytes)
-                texts.append((_type_of(payload), text))
+                yield _type_of(payload), encode(payload, self.config.max_payload_bytes)
             except PayloadError as error:
                 raise PayloadError(f"item {index} of the batch: {error}") from error
-        return texts
 
     def _enqueue(self, connection: Connection, envelope: Envelope, text: str) -> QueueMessage:
         worker_id = self._worker_id(connection)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.call import Call
-from pgqrs.errors import PgqrsError
+from pgqrs.errors import PartlyEnqueuedError, PgqrsError
 from pgqrs.producer_steps import ProducerSteps
 from pgqrs.types import Duration, QueueMessage
 
@@ -55,6 +55,7 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         """Add one message that is due after `delay`; otherwise as `enqueue`."""
         return await self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
 
+    @overload
     async def batch_enqueue(
         self,
         payloads: Iterable[Any],
@@ -62,12 +63,42 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         priority: int = 0,
         delay: Duration = 0,
         max_attempts: int | None = None,
-    ) -> list[QueueMessage]:
-        """Add many messages, all or none, with ids in the order given; otherwise as `enqueue`.
+        atomic: Literal[True] = True,
+    ) -> list[QueueMessage]: ...
+    @overload
+    async def batch_enqueue(
+        self,
+        payloads: Iterable[Any],
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+        atomic: Literal[False],
+    ) -> int: ...
+    async def batch_enqueue(
+        self,
+        payloads: Iterable[Any],
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+        atomic: bool = True,
+    ) -> list[QueueMessage] | int:
+        """Add many messages, with ids in the order given; otherwise as `enqueue`.
 
         Contract and errors are those of `pgqrs.Producer.batch_enqueue`.
         """
-        return await self._send(self._steps.enqueuing_many(payloads, priority, delay, max_attempts))
+        how = (payloads, priority, delay, max_attempts)
+        if atomic:
+            return await self._send(self._steps.enqueuing_many(*how))
+        count = 0
+        try:
+            for part in self._steps.enqueuing_in_parts(*how):
+                messages = await self._send(part)
+                count += len(messages)
+        except PgqrsError as error:
+            raise PartlyEnqueuedError(count, error) from error
+        return count
 
     async def extend_visibility(self, message: QueueMessage | int, by: Duration) -> QueueMessage:
         """Postpone a waiting message that this producer added, or extend its present lease.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,17 +82,19 @@ def notify(connection: Connection, channel: str) -> None:
     connection.execute(wake.notify(), {"channel": channel, "message": ""})
 
 
-def chunks(texts: list[str], rows: int, size: int) -> Iterator[list[str]]:
+def chunks(texts: Iterable[str], rows: int, size: int) -> Iterator[list[str]]:
     """Cut texts into runs of at most `rows` items and about `size` bytes (one item at least)."""
-    start, weight = 0, 0
-    for index, text in enumerate(texts):
+    chunk: list[str] = []
+    weight = 0
+    for text in texts:
         more = len(text) if text.isascii() else len(text.encode())
-        if index > start and (index - start >= rows or weight + more > size):
-            yield texts[start:index]
-            start, weight = index, 0
+        if chunk and (len(chunk) >= rows or weight + more > size):
+            yield chunk
+            chunk, weight = [], 0
+        chunk.append(text)
         weight += more
-    if start < len(texts):
-        yield texts[start:]
+    if chunk:
+        yield chunk
 
 
 def extend_produced(

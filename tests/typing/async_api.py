@@ -27,6 +27,7 @@ async def producer(engine: AsyncEngine, session: AsyncSession) -> None:
         assert_type(message, pgqrs.QueueMessage)
         assert_type(await producer.enqueue_delayed(1, 2), pgqrs.QueueMessage)
         assert_type(await producer.batch_enqueue([1]), list[pgqrs.QueueMessage])
+        assert_type(await producer.batch_enqueue([1], atomic=False), int)
         assert_type(await producer.extend_visibility(message, 5), pgqrs.QueueMessage)
 
 

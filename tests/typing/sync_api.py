@@ -43,6 +43,7 @@ def producer(config: pgqrs.Config, queue: pgqrs.QueueInfo, session: Session) -> 
         assert_type(message, pgqrs.QueueMessage)
         assert_type(producer.enqueue_delayed('{"a": 1}', dt.timedelta(1)), pgqrs.QueueMessage)
         assert_type(producer.batch_enqueue([1, 2]), list[pgqrs.QueueMessage])
+        assert_type(producer.batch_enqueue(iter([1]), atomic=False), int)
         assert_type(producer.extend_visibility(message, 5), pgqrs.QueueMessage)
         assert_type(producer.extend_visibility(message.id, 5), pgqrs.QueueMessage)
         producer.heartbeat()
