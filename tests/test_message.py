@@ -9,18 +9,13 @@ from contextlib import contextmanager
 
 import pydantic
 import pytest
-from sqlalchemy import Engine, text
-from waiting import ask, until
+from sqlalchemy import text
+from waiting import until
 
 import pgqrs
 from pgqrs import Admin, Config, Consumer, Handlers, Message, Producer, QueueMessage
 
 pytestmark = pytest.mark.matrix
-
-PAGES = (
-    "SELECT heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read"
-    " FROM pg_statio_user_tables WHERE relname = 'pgqrs_messages'"
-)
 
 
 class EmailMessage(Message, message_type="email"):
@@ -189,43 +184,6 @@ def test_unknown_types_wait_without_losing_an_attempt(
     with working(config, handlers):
         until(lambda: admin.queue_metrics("q").total_messages == 0)
     assert {message.status for message in pgqrs.Archive(admin).list(limit=500)} == {"completed"}
-
-
-def test_a_crowd_of_unknown_types_holds_nobody_up(
-    producer: Producer, config: Config, admin: Admin, engine: Engine
-) -> None:
-    """100,000 of them at the head cost a bounded number of pages each, and are counted by type."""
-    crowd = (
-        "INSERT INTO pgqrs.pgqrs_messages (queue_id, vt, enqueued_at, payload, message_type)"
-        " SELECT id, now(), now(), '{}', 'new' FROM pgqrs.pgqrs_queues, generate_series(1, 100000)"
-        " RETURNING 1"
-    )
-    ask(engine, crowd)
-    producer.batch_enqueue([EmailMessage(to=str(n)) for n in range(20)])
-    handlers, done = Handlers(), []
-    handlers.on(EmailMessage)(lambda message: done.append(message.payload.to))
-    before = ask(engine, PAGES)
-    with working(config, handlers):
-        until(lambda: len(done) == 20, seconds=60)
-    metrics = admin.queue_metrics("q")
-    assert metrics.unhandled_types == {"new": 10_000}
-    assert metrics.capped
-    leases = ask(engine, "SELECT sum(read_ct) FROM pgqrs.pgqrs_messages")
-    assert ask(engine, "SELECT max(read_ct - returned_ct) FROM pgqrs.pgqrs_messages") == 0
-    until(lambda: ask(engine, PAGES) - before > 10 * leases)  # they are counted a little later
-    assert ask(engine, PAGES) - before <= 40 * leases
-
-
-def test_types_that_are_handled_are_not_shown(
-    producer: Producer, config: Config, admin: Admin
-) -> None:
-    """What was begun and failed, given back by hand, or without a type is handled by somebody."""
-    producer.batch_enqueue([EmailMessage(to="ada"), {}])
-    with Consumer(config, "q") as consumer:
-        first, second = consumer.dequeue_batch(2)
-        assert not consumer.fail(first, "no", delay=60)
-        consumer.release(second, delay=60)
-    assert admin.queue_metrics("q").unhandled_types == {}
 
 
 def test_batches_and_types_do_not_mix(config: Config) -> None:
