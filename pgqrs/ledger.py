@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pgqrs.errors import LeaseLostError
@@ -25,14 +25,16 @@ class Ledger:
         self._unanswered: set[Fence] = set()
         forget_in_child(self)
 
-    def add(self, messages: Iterable[QueueMessage]) -> None:
-        """Remember what was leased."""
-        now = time.monotonic()
+    def add(self, messages: Sequence[QueueMessage]) -> None:
+        """Remember what was leased together, and so for the same time."""
+        if not messages:
+            return
+        first = messages[0]
+        length = first.vt - (first.dequeued_at or first.vt)
+        until = time.monotonic() + length.total_seconds()
         for message in messages:
-            length = message.vt - (message.dequeued_at or message.vt)
-            fence = Fence(message.id, message.read_ct)
             self._leases.pop(message.id, None)
-            self._leases[message.id] = (fence, now + length.total_seconds())
+            self._leases[message.id] = (Fence(message.id, message.read_ct), until)
         while len(self._leases) > LIMIT:
             self._leases.pop(next(iter(self._leases)), None)
 

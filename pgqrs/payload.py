@@ -21,6 +21,10 @@ B = TypeVar("B", bound=BaseModel)
 MAX_DEPTH: Final = 200
 """How deep lists and objects may nest: far below where any JSON parser of a consumer gives up."""
 
+# Made once: json.dumps and json.loads make or look for more at each call.
+_written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_parsed = json.JSONDecoder().raw_decode
+
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 # A string, or a number written with an exponent (the group); strings are matched to be skipped.
 # Digits are looked at once each, from where their number begins.
@@ -54,13 +58,13 @@ def encode(payload: Any, limit: int | None = None) -> str:
     """
     if isinstance(payload, str | bytes):
         text = _checked_text(payload)
-    elif isinstance(payload, BaseModel):
-        text = _dumped(_dumped_model(payload))
+        exponents = _MAYBE_EXPONENT.search(text) is not None
     else:
-        text = _dumped(payload.value if isinstance(payload, Json) else payload)
+        text = _dumped(_value_of(payload))
+        exponents = "e+" in text or "e-" in text  # as Python writes them
     if "\\u0000" in text and _ESCAPED_NUL.search(text):
         raise PayloadError("payload contains a NUL character, which PostgreSQL cannot hold")
-    if _MAYBE_EXPONENT.search(text):
+    if exponents:
         text = _EXPONENT.sub(_plain_number, text)
     _check_size(text, limit)
     return text
@@ -75,15 +79,21 @@ def validated(model: type[B], value: Any) -> B:
 
 
 def decode(text: str) -> Any:
-    """Give the value of JSON text that `encode` made and PostgreSQL kept."""
-    return json.loads(text)
+    """Give the value of JSON text that `encode` made or PostgreSQL kept."""
+    return _parsed(text if text[0] > " " else text.lstrip())[0]
+
+
+def _value_of(payload: Any) -> Any:
+    if isinstance(payload, BaseModel):
+        return _dumped_model(payload)
+    return payload.value if isinstance(payload, Json) else payload
 
 
 def _dumped(value: Any) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _written(value)
         _check_depth(text)
-        if json.loads(text) != value:
+        if _parsed(text)[0] != value:
             raise PayloadError(
                 f"payload would not come back equal: {_difference(value)}; use lists, strings,"
                 " numbers, booleans, None and objects with string keys"
@@ -124,7 +134,7 @@ def _checked_text(payload: str | bytes) -> str:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_checked_float)
         _check_depth(text)
         if _ESCAPED_SURROGATE.search(text):
-            return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            return _written(value)
     except RecursionError:
         raise PayloadError(_too_deep()) from None
     except ValueError as error:
