@@ -24,6 +24,7 @@ from sqlalchemy import (
     Interval,
     ScalarSelect,
     Select,
+    Text,
     all_,
     any_,
     bindparam,
@@ -69,11 +70,14 @@ def leasing(t: Tables, *more: ColumnElement[Any], spares: ColumnElement[Any] | N
 
     `spares` are ids that are left alone: the same statement does something else with them.
     """
+    t = t.short()
     me = _me(t)
     others = [] if spares is None else [unestimated(t.messages.c.id != all_(spares))]
     arms = _arms(t, me, others)
-    due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
-    best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
+    rank: tuple[Any, Any] = (literal_column("id", BigInteger), literal_column("priority"))
+    due = union_all(*(select(*rank).select_from(arm) for arm in arms)).subquery("due")
+    ranked = select(rank[0]).select_from(due).order_by(rank[1].desc(), rank[0])
+    best = ranked.limit(_n()).cte("best")
     m = t.messages
     leased = (
         update(m)
@@ -89,7 +93,8 @@ def leasing(t: Tables, *more: ColumnElement[Any], spares: ColumnElement[Any] | N
         .cte("leased")
     )
     nothing = leased.c.id.is_(None)
-    found = (me.c.status, me.c.paused, case((nothing, _next_due(t))), *leased.c, *more)
+    message: Any = literal_column("leased.*")
+    found = (me.c.status, me.c.paused, case((nothing, _next_due(t))), message, *more)
     rows = select(*found).select_from(me.outerjoin(leased, true()))
     return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1], others))
 
@@ -114,6 +119,7 @@ def _me(t: Tables) -> CTE:
         select(
             w.c.status,
             q.c.paused,
+            ((w.c.status == literal_column("'ready'", Text)) & ~q.c.paused).label("may"),
             q.c.archive_mode,
             func.coalesce(
                 bindparam("timeout", type_=Interval),
@@ -139,16 +145,17 @@ def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]]) -> list[CTE]:
     alive = unestimated(~_exhausted(t, me))
 
     def arm(name: str, limit: ScalarSelect[int], *where: Any, order: list[Any]) -> CTE:
-        columns = (m.c.id, m.c.priority, m.c.vt)
-        rows = select(*columns).where(m.c.queue_id == _queue_id(), *where, *others, _may(me))
+        rows = select(m.c.id, m.c.priority, m.c.vt).where(
+            m.c.queue_id == _queue_id(), *where, *others, _may(me)
+        )
         return rows.order_by(*order).limit(limit).with_for_update(skip_locked=True).cte(name)
 
     ready = arm("ready", _n(), m.c.state == READY, order=[m.c.priority.desc(), m.c.id])
     # Behind a ready line that could fill the lease alone, look further; else leave the rest to
     # others, who would skip what is locked here.
-    far = func.greatest(_n(), literal_column(str(PROMOTED_AT_ONCE)))
-    reach = select(case((func.count() < _n(), _n()), else_=far)).select_from(ready)
-    late = reach.scalar_subquery()
+    short = func.count() < _number()
+    beyond = case((short, literal_column("0")), else_=literal_column(str(PROMOTED_AT_ONCE)))
+    late = select(func.greatest(_number(), beyond)).select_from(ready).scalar_subquery()
     return [
         ready,
         arm("delayed", late, m.c.state == DELAYED, come, order=[m.c.vt]),
@@ -174,7 +181,7 @@ def _is_in(column: ColumnElement[int], ids: Any) -> ColumnElement[bool]:
 def _spent(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) -> Select[Any]:
     """Find what is exhausted as far as the expired arm had to walk, and no further."""
     m = t.messages
-    filled = case((func.count() >= _n(), func.max(expired.c.vt)))
+    filled = case((func.count() >= _number(), func.max(expired.c.vt)))
     walked = func.coalesce(
         select(filled).select_from(expired).scalar_subquery(), func.statement_timestamp()
     )
@@ -200,8 +207,7 @@ def _buried(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]])
 
 
 def _may(me: CTE) -> ScalarSelect[bool]:
-    ready = me.c.status == literal_column("'ready'")
-    return select(ready & ~me.c.paused).scalar_subquery()
+    return select(me.c.may).scalar_subquery()
 
 
 def _exhausted(t: Tables, me: CTE) -> ColumnElement[bool]:
@@ -213,4 +219,8 @@ def _queue_id() -> ColumnElement[int]:
 
 
 def _n() -> ScalarSelect[int]:
-    return select(bindparam("n", type_=BigInteger)).scalar_subquery()
+    return select(_number()).scalar_subquery()
+
+
+def _number() -> ColumnElement[int]:
+    return bindparam("n", type_=BigInteger)
