@@ -110,6 +110,8 @@ class Caretaker:
             stale = dt.timedelta(seconds=config.stale_after_seconds)
             terms = MaintenanceTerms(config.max_attempts, stale)
             done = maintain.maintain(connection, schema, terms)
+        if not config.pooler:  # behind one the connection is not ours alone, and has no limit
+            maintain.take_time(connection)
         vacuumed = maintain.vacuum(connection, schema, _DEAD_ROWS)
         if vacuumed or done != Maintenance():
             _log.info("maintained: %s%s", done, ", vacuumed" if vacuumed else "")

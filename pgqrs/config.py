@@ -141,7 +141,9 @@ class Config(BaseModel):
 
     def for_listening(self) -> Self:
         """Give the configuration of the direct connection that `listen_dsn` names."""
-        return self.model_copy(update={"dsn": self.listen_dsn, "pooler": False})
+        soon = min(self.connection_timeout_seconds, 2)  # meanwhile no lease is extended
+        changes = {"dsn": self.listen_dsn, "pooler": False, "connection_timeout_seconds": soon}
+        return self.model_copy(update=changes)
 
     @property
     def url(self) -> URL:

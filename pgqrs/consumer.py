@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
@@ -12,8 +13,8 @@ from pgqrs.binding import EngineBinding
 from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
-from pgqrs.runner import Loop, Report
-from pgqrs.running import handling, loop_of, run_loop
+from pgqrs.runner import Report
+from pgqrs.running import Lineup, handling, run_loop
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 from pgqrs.worker import BoundWorker
 
@@ -35,7 +36,6 @@ class Consumer(BoundWorker[ConsumerSteps]):
     """
 
     _steps_type = ConsumerSteps
-    _loop: Loop | None = None
     _poller: Poller | None = None
 
     @overload
@@ -153,13 +153,17 @@ class Consumer(BoundWorker[ConsumerSteps]):
         """
         own = self._engine_of_mine()
         work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
-        self._loop = loop_of([(self._steps, work)], own.apart, own.config)
-        return run_loop(self._loop)
+        self._lineup.add(self._steps, work)
+        with self._lineup.starting(own.apart, own.config) as loop:
+            return run_loop(loop)
 
     def stop(self) -> None:
-        """End a `run`, `poll` or iteration from elsewhere; called again, end a run at once."""
-        if self._loop is not None:
-            self._loop.stop()
+        """End a `run`, `poll` or iteration from elsewhere; called again, end a run at once.
+
+        Where nothing is under way, the next ends as it begins.
+        """
+        if self._poller is None or self._lineup.is_running:
+            self._lineup.stop()
         if self._poller is not None:
             self._poller.stop()
 
@@ -207,6 +211,10 @@ class Consumer(BoundWorker[ConsumerSteps]):
             own = self._engine_of_mine()
             self._poller = Poller(self.queue, own.apart, own.config)
         return self._poller
+
+    @cached_property
+    def _lineup(self) -> Lineup:
+        return Lineup(f"this {type(self).__name__}")
 
     def _engine_of_mine(self) -> EngineBinding:
         if not isinstance(self.binding, EngineBinding):

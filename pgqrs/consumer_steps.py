@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from pgqrs.call import Call, call
-from pgqrs.errors import LeaseLostError, OutcomeUnknownError
+from pgqrs.errors import LeaseLostError, OutcomeUnknownError, WorkerNotFoundError
 from pgqrs.ledger import Ledger
-from pgqrs.operations import acknowledge
+from pgqrs.operations import acknowledge, workers
 from pgqrs.operations import lease as leasing
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import Lease, Terms
@@ -157,21 +157,30 @@ class ConsumerSteps(WorkerSteps):
 
     def finish_for_run(
         self, connection: Connection, finishes: Sequence[Finish], size: int
-    ) -> tuple[int, Lease]:
-        """Finish and lease in one statement; gives how many were held, and the lease."""
+    ) -> tuple[set[Fence], Lease]:
+        """Finish and lease in one statement; gives the fences that held, and the lease."""
         holder, terms = self.register(connection), self._terms(size, None)
         held, lease = finish_and_lease(connection, self.schema, holder, finishes, terms)
         if lease.worker_status is None or lease.queue_paused is None:
             lease = self._lease_or_register(connection, terms)
         return held, lease
 
-    def finished_ones(self, connection: Connection, finishes: Sequence[Finish]) -> list[Finish]:
-        """Give those that are finished, now or in a statement whose reply was lost."""
+    def finished_before(self, connection: Connection, finishes: Sequence[Finish]) -> set[Fence]:
+        """Give those that were finished by a statement whose reply was lost."""
         done: set[Fence] = set()
         for status in {finish.status for finish in finishes}:
             fences = [finish.fence for finish in finishes if finish.status == status]
             done |= self._were_archived(connection, fences, status)
-        return [finish for finish in finishes if finish.fence in done]
+        return done
+
+    def is_taken_for_dead(self, connection: Connection) -> bool:
+        """Say whether the row was stopped because no heartbeat came, and not on purpose."""
+        try:
+            mine = workers.get(connection, self.schema, self.register(connection)[1])
+        except WorkerNotFoundError:
+            return True
+        silent = (mine.shutdown_at or mine.heartbeat_at) - mine.heartbeat_at
+        return silent.total_seconds() >= 2 * self.config.heartbeat_interval_seconds
 
     def _were_archived(
         self, connection: Connection, fences: list[Fence], status: str

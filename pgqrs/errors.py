@@ -237,10 +237,10 @@ class PartlyEnqueuedError(PgqrsError):
     It is retryable, with what follows them, where its cause is.
     """
 
-    def __init__(self, enqueued: int, cause: PgqrsError) -> None:
+    def __init__(self, enqueued: int, cause: Exception) -> None:
         super().__init__(f"{enqueued} messages of the batch are enqueued, and then: {cause}")
         self.enqueued = enqueued
-        self.retryable = cause.retryable
+        self.retryable = bool(getattr(cause, "retryable", False))
 
 
 class DatabaseError(PgqrsError):

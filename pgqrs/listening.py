@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pgqrs import engines
 from pgqrs.config import Config
 from pgqrs.ear import Ear, Waker
+from pgqrs.errors import UnavailableError
 from pgqrs.limit import Limit
 from pgqrs.statements import wake as sql
 
@@ -94,13 +95,12 @@ class Listener:
             raise _DeafError("enable_listen_notify is off")
         if self._config.listen_dsn is not None:
             ear = stack.enter_context(Ear(self._direct(stack), waker, self._limit))
-            self._prove(ear, connection, "listen_dsn leads to another database, or to a pooler")
-            how = "the connection of listen_dsn"
-        elif self._config.pooler:
+            self._listen_apart(ear, connection)
+            return ear, "the connection of listen_dsn"
+        if self._config.pooler:
             raise _DeafError("a pooler stands before the server, and listen_dsn is not set")
-        else:
-            ear = stack.enter_context(Ear(connection, waker, self._limit))
-            how = self._through(ear, connection)
+        ear = stack.enter_context(Ear(connection, waker, self._limit))
+        how = self._through(ear, connection)
         ear.listen(self._channels)
         return ear, how
 
@@ -110,8 +110,17 @@ class Listener:
         try:
             return stack.enter_context(engine.connect())
         except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
-            raise _DeafError(f"listen_dsn cannot be reached: {reason}", again=True) from error
+            reason = f"listen_dsn cannot be reached: {_first_line(error)}"
+            raise _DeafError(reason, again=True) from error
+
+    def _listen_apart(self, ear: Ear, connection: Connection) -> None:
+        try:
+            self._prove(ear, connection, "listen_dsn leads to another database, or to a pooler")
+            ear.listen(self._channels)
+        except (SQLAlchemyError, UnavailableError) as error:
+            raise _DeafError(
+                f"listen_dsn is of no use: {_first_line(error)}", again=True
+            ) from error
 
     def _through(self, ear: Ear, connection: Connection) -> str:
         raw: Any = connection.connection.driver_connection
@@ -154,3 +163,7 @@ class Listener:
         if sentence != self._told:
             self._told = sentence
             self._tell(sentence, good)
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().partition("\n")[0]

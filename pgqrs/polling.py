@@ -79,6 +79,10 @@ class Poller:
         self._stopped = True
         self._waker.wake()
 
+    def resume(self) -> None:
+        """Forget a stop that nothing was waiting for."""
+        self._stopped = False
+
     def close(self) -> None:
         """Free the connection. Idempotent."""
         self.stop()

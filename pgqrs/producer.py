@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from pgqrs.bell import Ringer
 from pgqrs.call import Call
-from pgqrs.errors import PartlyEnqueuedError, PgqrsError
+from pgqrs.errors import PartlyEnqueuedError
 from pgqrs.producer_steps import ProducerSteps
 from pgqrs.types import Duration, QueueMessage
 from pgqrs.worker import BoundWorker
@@ -97,11 +97,11 @@ class Producer(BoundWorker[ProducerSteps]):
         how = (payloads, priority, delay, max_attempts)
         if atomic:
             return self._send(self._steps.enqueuing_many(*how))
-        count = 0
+        parts, count = self._steps.enqueuing_in_parts(*how), 0
         try:
-            for part in self._steps.enqueuing_in_parts(*how):
+            for part in parts:
                 count += len(self._send(part))
-        except PgqrsError as error:
+        except Exception as error:  # also one of the iterable's own
             raise PartlyEnqueuedError(count, error) from error
         return count
 

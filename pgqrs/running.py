@@ -115,6 +115,11 @@ class Lineup:
         ids = [number for lane in self._loop.lanes for number in lane.running_ids()]
         return replace(self._loop.report, still_running=ids)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop is at work."""
+        return self._running
+
     def check(self, queue: str) -> None:
         """Raise ValueError or InvalidStateError where this queue cannot be added now."""
         if self._running:

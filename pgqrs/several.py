@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from pgqrs.binding import EngineBinding, bound
 from pgqrs.closing import Closing
 from pgqrs.config import Config
 from pgqrs.consumer import Consumer
+from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
 from pgqrs.running import Lineup, Mustering, handling, run_loop
 from pgqrs.types import Duration, QueueInfo
@@ -72,9 +73,13 @@ class Runner(Mustering, Closing):
         self._lineup.stop()
 
     def close(self) -> None:
-        """Stop the workers that nobody else shares, and free what this object owns. Idempotent."""
+        """Stop the workers that nobody else shares, and free what this object owns. Idempotent.
+
+        Where the server is away, their rows are left to go stale.
+        """
         if not self._closed:
             self._closed = True
             with ExitStack() as all_of_it:
                 all_of_it.callback(self.binding.close)
-                all_of_it.push(self._consumers.pop_all())
+                with suppress(UnavailableError, OutcomeUnknownError):
+                    self._consumers.close()

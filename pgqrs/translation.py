@@ -19,7 +19,7 @@ from pgqrs.errors import (
     UnavailableError,
 )
 
-__all__ = ["translated"]
+__all__ = ["is_refusal", "translated"]
 
 # Worth another try: connection lost (08), conflicts with others (40001, 40P01, 55P03), too many
 # connections (53300), the server stopping or starting (57P01 to 57P03).
@@ -45,6 +45,14 @@ def translated(schema: str, *, changes: bool = False) -> Iterator[None]:
             "no connection of the pool became free in time: raise max_connections or"
             " connection_timeout_seconds, or use fewer threads"
         ) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Say whether server or driver refused the data of a statement, and nothing else is wrong."""
+    if isinstance(error, UnicodeError | PayloadError):
+        return True
+    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, exc.DBAPIError) and (code in _UNSTORABLE or code.startswith("22"))
 
 
 def _for_driver_error(error: exc.DBAPIError, schema: str, *, changes: bool) -> PgqrsError:

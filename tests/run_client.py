@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from history import LOST, OK, UNKNOWN, Fence, Lease, Log
+from history import LOST, OK, Fence, Lease, Log
 from history_client import instant
 from sqlalchemy import Engine, event
 
@@ -109,12 +109,10 @@ class Tap:
         if kind:
             self._death.at("after", kind)
             held = {Fence(row["id"], row["read_ct"]) for row in rows}
-            if leases:  # the last column says of how many it held, and so of all or of whichever
-                all_of_them = list(rows[0].values())[-1] == len(given["mids"])
-                held = set(fences_of(given)) if all_of_them else set()
-            outcomes = [OK if fence in held else LOST for fence in fences_of(given)]
-            unknown = bool(leases) and not held
-            self._log.end(outcomes=[UNKNOWN] * len(outcomes) if unknown else outcomes)
+            if leases:  # the last column has the ids of those that held, or nothing for all
+                ids = list(rows[0].values())[-1]
+                held = {fence for fence in fences_of(given) if ids is None or fence.id in ids}
+            self._log.end(outcomes=[OK if fence in held else LOST for fence in fences_of(given)])
         if leases:
             self._leases.end(leases=[lease_of(row) for row in rows if row["id"] is not None])
 

@@ -41,7 +41,7 @@ def working(
         thread = threading.Thread(target=lambda: reports.append(consumer.run(handler, **options)))
         thread.start()
         try:
-            until(lambda: consumer._loop)
+            until(lambda: consumer._lineup.is_running)
             yield consumer, reports
         finally:
             consumer.stop()

@@ -47,8 +47,9 @@ def through_a_proxy(url: URL, **settings: Any) -> Iterator[tuple[Lossy, Config]]
 
 def is_waiting(consumer: Consumer) -> bool:
     """Say whether it looked, found nothing, and will not look again by itself for long."""
-    assert consumer._loop
-    return consumer._loop.lanes[0].patience.remaining() > SOON
+    loop = consumer._lineup._loop
+    assert loop is not None
+    return loop.lanes[0].patience.remaining() > SOON
 
 
 def listened(proxy: Lossy) -> int:

@@ -23,7 +23,7 @@ def line(config: Config) -> Iterator[Line]:
     line.close()
 
 
-def turn(line: Line, done: Sequence[QueueMessage], size: int = 10) -> tuple[int, Lease]:
+def turn(line: Line, done: Sequence[QueueMessage], size: int = 10) -> tuple[set[int], Lease]:
     minute = dt.timedelta(minutes=1)
     finishes = [Finish(Fence(m.id, m.read_ct), output="1") for m in done]
     registered = line.consumer._steps.registration
@@ -32,7 +32,8 @@ def turn(line: Line, done: Sequence[QueueMessage], size: int = 10) -> tuple[int,
     holder = (registered.queue_id, registered.worker_id)
     with line.admin.pool.connect() as connection:
         terms = Terms(size, minute, minute, 5)
-        return finish_and_lease(connection, "pgqrs", holder, finishes, terms)
+        held, lease = finish_and_lease(connection, "pgqrs", holder, finishes, terms)
+    return {fence.message_id for fence in held}, lease
 
 
 def leased(line: Line, n: int) -> list[QueueMessage]:
@@ -45,7 +46,7 @@ def test_one_statement_does_both(line: Line) -> None:
     first = leased(line, 2)
     line.producer.batch_enqueue(["3", "4", "5"])
     held, lease = turn(line, first, 2)
-    assert held == 2
+    assert held == {m.id for m in first}
     assert [m.payload for m in lease.messages] == [3, 4]
     assert [row.output for row in line.archived().values()] == [1, 1]
     assert line.consumer._steps.registration.worker_id == lease.messages[0].consumer_worker_id
@@ -54,7 +55,7 @@ def test_one_statement_does_both(line: Line) -> None:
 def test_nothing_left_to_lease(line: Line) -> None:
     """The count comes with the row that says so."""
     held, lease = turn(line, leased(line, 2))
-    assert held == 2
+    assert len(held) == 2
     assert lease.messages == []
     assert lease.worker_status == "ready"
 
@@ -66,7 +67,7 @@ def test_what_ran_out_and_is_finished_is_not_leased(line: Line, attempts: int) -
     messages = leased(line, 3)
     line.expire_all()
     held, lease = turn(line, messages[:2])
-    assert held == 2
+    assert held == {m.id for m in messages[:2]}
     again = [m.id for m in lease.messages]
     assert again == ([] if attempts == 1 else [messages[2].id])
     statuses = [row.status for row in line.archived().values()]
@@ -81,7 +82,7 @@ def test_what_was_put_back_in_line_and_is_finished_is_not_leased(line: Line) -> 
     assert [m.id for m in line.other.dequeue_batch(1)] == [urgent.id]
     assert {row.state for row in line.waiting().values()} == {0, 2}
     held, lease = turn(line, late[:1])
-    assert held == 1
+    assert held == {late[0].id}
     assert [m.id for m in lease.messages] == [late[1].id]
 
 
@@ -91,6 +92,7 @@ def test_a_lost_lease_is_not_counted(line: Line) -> None:
     line.expire_all()
     theirs = line.other.dequeue_batch(1)
     held, lease = turn(line, messages, 1)
-    assert held == 1
+    assert held == {messages[1].id}
     assert lease.messages == []
+    assert turn(line, messages)[0] == set()
     assert line.row(theirs[0]).consumer_worker_id == line.other.worker_id

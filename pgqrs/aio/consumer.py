@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel
 
 from pgqrs.aio.binding import AsyncEngineBinding
-from pgqrs.aio.running import run_loop
+from pgqrs.aio.running import in_a_thread, run_loop
 from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
 from pgqrs.errors import PgqrsError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
-from pgqrs.runner import Loop, Report
-from pgqrs.running import handling, loop_of
+from pgqrs.runner import Report
+from pgqrs.running import Lineup, handling
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 
 __all__ = ["AsyncConsumer"]
@@ -39,7 +40,6 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
     """
 
     _steps_type = ConsumerSteps
-    _loop: Loop | None = None
     _poller: Poller | None = None
 
     @overload
@@ -84,13 +84,15 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         """
         seconds = None if timeout is None else span(timeout).total_seconds()
         poller, lease = self._waiting(), self._steps.waiting(vt)
-        waiting = asyncio.ensure_future(asyncio.to_thread(poller.poll, lease, seconds))
+        waiting = in_a_thread(partial(poller.poll, lease, seconds))
         try:
             messages = await asyncio.shield(waiting)
         except asyncio.CancelledError:
             poller.stop()
             with suppress(PgqrsError):
-                self._steps.ledger.add(await waiting)
+                found = await waiting
+                poller.resume()
+                await self._run(self._steps.releasing_many(found, 0))
             raise
         self._keep_alive(messages)
         return messages[0] if messages else None
@@ -154,13 +156,17 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         own = self._engine_of_mine()
         work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
         here = asyncio.get_running_loop()
-        self._loop = loop_of([(self._steps, work)], own.apart, own.config, here)
-        return await run_loop(self._loop)
+        self._lineup.add(self._steps, work)
+        with self._lineup.starting(own.apart, own.config, here) as loop:
+            return await run_loop(loop)
 
     async def stop(self) -> None:
-        """End a `run`, `poll` or iteration from elsewhere; called again, end a run at once."""
-        if self._loop is not None:
-            self._loop.stop()
+        """End a `run`, `poll` or iteration from elsewhere; called again, end a run at once.
+
+        Where nothing is under way, the next ends as it begins.
+        """
+        if self._poller is None or self._lineup.is_running:
+            self._lineup.stop()
         if self._poller is not None:
             self._poller.stop()
 
@@ -210,6 +216,10 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
             own = self._engine_of_mine()
             self._poller = Poller(self.queue, own.apart, own.config)
         return self._poller
+
+    @cached_property
+    def _lineup(self) -> Lineup:
+        return Lineup(f"this {type(self).__name__}")
 
     def _engine_of_mine(self) -> AsyncEngineBinding:
         if not isinstance(self.binding, AsyncEngineBinding):

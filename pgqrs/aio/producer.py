@@ -91,12 +91,12 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         how = (payloads, priority, delay, max_attempts)
         if atomic:
             return await self._send(self._steps.enqueuing_many(*how))
-        count = 0
+        parts, count = self._steps.enqueuing_in_parts(*how), 0
         try:
-            for part in self._steps.enqueuing_in_parts(*how):
+            for part in parts:
                 messages = await self._send(part)
                 count += len(messages)
-        except PgqrsError as error:
+        except Exception as error:  # also one of the iterable's own
             raise PartlyEnqueuedError(count, error) from error
         return count
 

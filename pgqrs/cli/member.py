@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pgqrs.cli.failures import UsageError, status_of
 from pgqrs.cli.job import Job
-from pgqrs.errors import PgqrsError
+from pgqrs.errors import ConfigError, NotFoundError, PgqrsError, SchemaError
 
 if TYPE_CHECKING:
     from pgqrs.runner import Report
@@ -113,8 +113,11 @@ def main(descriptor: int) -> int:
         with runner:
             report = _Member(parent, news).work(runner)
             tell(parent, report)
-    except (PgqrsError, ValueError) as error:
+    except (ConfigError, SchemaError, NotFoundError) as error:
         return _refuse(parent, error)
+    except (PgqrsError, ValueError):  # another may fare better
+        traceback.print_exc()
+        return 1
     return 1 if report.still_running else 0
 
 

@@ -15,7 +15,7 @@ from pgqrs.operations import queues, supervise
 from pgqrs.statements import maintain as sql
 from pgqrs.types import Maintenance
 
-__all__ = ["MaintenanceTerms", "lead", "maintain", "vacuum"]
+__all__ = ["MaintenanceTerms", "lead", "maintain", "take_time", "vacuum"]
 
 _BATCH: Final = 1_000
 """How many messages are moved in one statement."""
@@ -61,6 +61,11 @@ def vacuum(connection: Connection, schema: str, least: int = 0) -> bool:
         return False
     connection.execute(sql.vacuum(schema))
     return True
+
+
+def take_time(connection: Connection) -> None:
+    """Let statements of a connection that nobody else gets take as long as they need."""
+    connection.execute(sql.untimed())
 
 
 def _until_done(connection: Connection, statement: Executable, parameters: Any) -> int:

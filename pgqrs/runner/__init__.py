@@ -7,7 +7,8 @@ talks to the server.
 from __future__ import annotations
 
 from pgqrs.runner.lane import Lane
-from pgqrs.runner.loop import Loop, Report
+from pgqrs.runner.loop import Loop
+from pgqrs.runner.settling import Report
 from pgqrs.runner.slots import LoopSlots, Slots, ThreadSlots, context
 
 __all__ = ["Lane", "Loop", "LoopSlots", "Report", "Slots", "ThreadSlots", "context"]

@@ -11,11 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from pgqrs.consumer_steps import ConsumerSteps
 from pgqrs.operations.acknowledge import Fence
-from pgqrs.operations.settle import Finish
+from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import Patience
 from pgqrs.runner.slots import Context, HandlerTimeoutError, Slots
 from pgqrs.runner.task import Return, Settlement, Task, fence_of, settled
@@ -26,6 +27,8 @@ __all__ = ["AT_ONCE", "Lane", "Room"]
 
 AT_ONCE = 500
 """The most leases that one statement settles."""
+
+S = TypeVar("S", Finish, Failure, Return)
 
 _EXTEND_AT = 0.5  # of a lease, when it is extended
 _SETTLE_AT_ONCE = 100  # results
@@ -77,9 +80,15 @@ class Lane:
         ahead = 0 if self.batch else room.prefetch
         self._capacity = room.concurrency * max(room.batch_size, 1) + ahead
         self._first_result_at = 0.0
-        self._unknown = 0  # given back lately
-        self._unknown_since = 0.0
+        self._unknown, self._unknown_since = 0, 0.0  # given back lately
         self._reach = 0
+        self.is_open = True
+        """Whether it may lease: not once its queue is gone, or its worker was stopped."""
+        self.has_leased = False
+        """Whether a lease was ever answered."""
+        self.is_suspect = False
+        """Whether something that waits to be settled was refused by the server."""
+        self._sent: set[Fence] = set()
 
     def wanted(self) -> int:
         """Say how many messages there is room for."""
@@ -88,7 +97,7 @@ class Lane:
 
     def leases_now(self) -> bool:
         """Say whether a lease is worth a round trip: half of the room is free, or nothing waits."""
-        room = self._room()
+        room = self._room() if self.is_open else 0
         return room > 0 and (not self._backlog or 2 * room >= self._capacity)
 
     def settles_now(self) -> bool:
@@ -100,6 +109,7 @@ class Lane:
 
     def took(self, messages: Sequence[QueueMessage], now: float) -> None:
         """Take in what was leased; `now` is when it was asked for: no lease began before that."""
+        self.has_leased = True
         room, known = self._room(), 0
         for message in messages:
             length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
@@ -116,8 +126,24 @@ class Lane:
 
     def finishes(self) -> list[Finish]:
         """Give what is to be settled, where all of it is finished and no more than a batch."""
-        some = [each for each in self.outbox if isinstance(each, Finish)]
-        return some if len(some) == len(self.outbox) <= AT_ONCE else []
+        some = self.next_of(Finish)
+        return some if len(some) == len(self.outbox) and not self.is_suspect else []
+
+    def next_of(self, kind: type[S]) -> list[S]:
+        """Give the next of a kind to settle: a batch, or one alone where one was refused."""
+        most = 1 if self.is_suspect else AT_ONCE
+        return list(islice((each for each in self.outbox if isinstance(each, kind)), most))
+
+    def sending(self, batch: Sequence[Settlement]) -> set[Fence]:
+        """Note that these are being settled; give those that were before, without a reply."""
+        fences = {each.fence for each in batch}
+        again = self._sent & fences
+        self._sent |= fences
+        return again
+
+    def replace(self, old: Settlement, new: Settlement) -> None:
+        """Settle something in another way than was tried."""
+        self.outbox[self.outbox.index(old)] = new
 
     def dispatch(self) -> None:
         """Hand over what waits to handlers that are free."""
@@ -153,8 +179,11 @@ class Lane:
         """Note what came of a task; for other threads."""
         self._ended.append((task, result))
 
-    def collect(self) -> int:
-        """Put what ended into the outbox; gives how many tasks did."""
+    def collect(self, *, stopping: bool = False) -> int:
+        """Put what ended into the outbox; gives how many tasks did.
+
+        What is cancelled while `stopping` was cut short by that, and is given back.
+        """
         count = 0
         if self._ended and not self.outbox:
             self._first_result_at = time.monotonic()
@@ -164,7 +193,9 @@ class Lane:
             count += 1
             if task.refused:
                 self._forget(task)
-            elif task.cancelled and isinstance(result, asyncio.CancelledError):
+            elif (task.cancelled or (stopping and not task.timed_out)) and isinstance(
+                result, asyncio.CancelledError
+            ):
                 self.outbox.extend(Return(fence_of(message)) for message in task.messages)
             else:
                 if task.timed_out and isinstance(result, asyncio.CancelledError):
@@ -226,15 +257,27 @@ class Lane:
         now = time.monotonic()
         return max(min((at for _, at in self._extensions()), default=now + 3600) - now, 0.0)
 
+    def abandon(self) -> None:
+        """Forget what was leased, and lease no more: it is gone with its queue."""
+        self.is_open = False
+        self._backlog.clear()
+        self.outbox.clear()
+        self._holds.clear()
+
     def give_up_backlog(self) -> None:
         """Give back what never started."""
         self.outbox.extend(Return(fence_of(message)) for message in self._backlog)
         self._backlog.clear()
 
     def settled(self, settlements: Iterable[Settlement]) -> None:
-        """Forget leases whose end the server knows."""
-        for settlement in settlements:
-            self._holds.pop(settlement.fence, None)
+        """Forget leases whose end the server knows, and what was to be said of them."""
+        gone = {settlement.fence for settlement in settlements}
+        self.outbox = deque(each for each in self.outbox if each.fence not in gone)
+        self._sent -= gone
+        for fence in gone:
+            self._holds.pop(fence, None)
+        if not self.outbox:
+            self.is_suspect = False
 
     def running_ids(self) -> list[int]:
         """Give the messages in the hands of handlers; any thread may ask."""

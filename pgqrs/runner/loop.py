@@ -11,8 +11,7 @@ import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, Engine
@@ -20,37 +19,32 @@ from sqlalchemy import Connection, Engine
 from pgqrs.caretaker import Caretaker
 from pgqrs.config import Config
 from pgqrs.ear import Waker
-from pgqrs.errors import OutcomeUnknownError, PgqrsError, QueryTimeoutError, UnavailableError
+from pgqrs.errors import (
+    DatabaseError,
+    OutcomeUnknownError,
+    PgqrsError,
+    QueryTimeoutError,
+    QueueNotFoundError,
+    UnavailableError,
+)
 from pgqrs.limit import Limit
 from pgqrs.listening import Listener
-from pgqrs.operations import acknowledge, settle
-from pgqrs.operations.acknowledge import Fence
-from pgqrs.operations.settle import Failure, Finish
+from pgqrs.operations import settle
 from pgqrs.patience import backoff
-from pgqrs.runner.lane import AT_ONCE, Lane
-from pgqrs.runner.task import Return, Settlement
+from pgqrs.runner.lane import Lane
+from pgqrs.runner.settling import Report, Settler
 from pgqrs.runner.telling import tell_overrun
 from pgqrs.statements.wake import channel_of
 from pgqrs.translation import translated
+from pgqrs.types import WorkerStatus
 
-__all__ = ["Loop", "Report"]
+__all__ = ["Loop"]
 
 _log: Final = logging.getLogger("pgqrs.run")
 _SETTLE_SOON: Final = 0.002  # seconds, to look whether results have waited long enough
+_READ_ONLY: Final = "25006"
 _GRACE: Final = 1.0  # seconds for cancelled handlers to end
 _LONGEST_WAIT: Final = 5.0  # seconds, however far apart heartbeats are
-
-
-@dataclass(slots=True)
-class Report:
-    """What a run came to: messages by how they ended, and the ids that were still in hand."""
-
-    completed: int = 0
-    failed: int = 0
-    dead: int = 0
-    returned: int = 0
-    lost: int = 0
-    still_running: list[int] = field(default_factory=list)
 
 
 class Loop:
@@ -72,6 +66,7 @@ class Loop:
         channels = [channel_of(lane.steps.schema, lane.steps.queue) for lane in self.lanes]
         self._listener = Listener(connect, config, channels, self._limit, _tell)
         first = self.lanes[0].steps
+        self._settler = Settler(self.report)
         self._caretaker = Caretaker(connect, lambda on: first.register(on)[1], config)
 
     def stop(self) -> None:
@@ -91,12 +86,11 @@ class Loop:
         engine = self._connect()
         self._caretaker.start()
         try:
-            while not self._finished():
-                try:
-                    with translated(self._config.schema_, changes=True), engine.connect() as one:
-                        self._work(one)
-                except (UnavailableError, OutcomeUnknownError, QueryTimeoutError) as error:
-                    self._rest(self._missed(error))
+            self._work_until_stopped(engine)
+        except PgqrsError:
+            self.stop()
+            self._wind_up(engine)
+            raise
         finally:
             self._caretaker.close()
             self._limit.close()
@@ -104,13 +98,39 @@ class Loop:
             self._close()
         return self.report
 
+    def _work_until_stopped(self, engine: Engine) -> None:
+        while not self._finished():
+            try:
+                with translated(self._config.schema_, changes=True), engine.connect() as one:
+                    self._work(one)
+            except (UnavailableError, OutcomeUnknownError, QueryTimeoutError) as error:
+                self._rest(self._missed(error))
+            except DatabaseError as error:
+                if error.sqlstate != _READ_ONLY:  # a standby, until it is promoted
+                    raise
+                self._rest(self._missed(error))
+
+    def _wind_up(self, engine: Engine) -> None:
+        """Let handlers end, and settle what can be: the error that ends the run is of one lane."""
+        while not self._finished():
+            for lane in self.lanes:
+                try:
+                    with translated(self._config.schema_), engine.connect() as one:
+                        self._turn(one, lane)
+                except QueueNotFoundError:
+                    lane.abandon()
+                except PgqrsError:
+                    self._now.wait(0.2)
+            self._now.wait(0.02)
+
     def _work(self, connection: Connection) -> None:
         with self._listener.ear(connection, self._waker) as ear:
             for lane in self.lanes:
                 lane.patience.woken()  # what came before we listened
             while not self._finished() and not self._listener.wants_another:
-                with self._limit.over(connection):
-                    self._turn(connection)
+                for lane in self.lanes:
+                    with self._limit.over(connection):
+                        self._turn_or_shut(connection, lane)
                 self._reached()
                 self._listener.check_if_due(ear)
                 rung = ear.wait(self._idle_for())
@@ -118,8 +138,9 @@ class Loop:
                     if channel_of(lane.steps.schema, lane.steps.queue) in rung:
                         lane.patience.woken()
             if self._finished():
-                with self._limit.over(connection):
-                    self._flush(connection)
+                for lane in self.lanes:
+                    with self._limit.over(connection):
+                        self._flush(connection, lane)
 
     def _missed(self, error: PgqrsError) -> float:
         """Note that the server is away; gives how long to rest."""
@@ -134,82 +155,65 @@ class Loop:
             _log.info("the server is back; work goes on")
             self._away, self._pauses = False, backoff()
 
-    def _turn(self, connection: Connection) -> None:
+    def _turn_or_shut(self, connection: Connection, lane: Lane) -> None:
+        """Take a turn; the queue of one lane of several may be deleted meanwhile."""
+        try:
+            self._turn(connection, lane)
+        except QueueNotFoundError:
+            last = lane.is_open and not any(o.is_open for o in self.lanes if o is not lane)
+            if last or not lane.has_leased:
+                raise
+            _log.exception("queue %s is gone, and is worked no more", lane.steps.queue)
+            lane.abandon()
+
+    def _turn(self, connection: Connection, lane: Lane) -> None:
         stopping = self._stop_at is not None
-        for lane in self.lanes:
-            lane.collect()
-            self._mark_overdue(lane)
-            if stopping:
-                lane.give_up_backlog()
+        lane.collect(stopping=stopping)
+        self._mark_overdue(lane)
+        if stopping:
+            lane.give_up_backlog()
+        lane.dispatch()
+        leases = not stopping and lane.leases_now() and lane.patience.remaining() == 0
+        together = leases and bool(lane.finishes())
+        if (leases or stopping or lane.settles_now()) and not together:
+            self._settler.settle(connection, lane)
+        self._extend(connection, lane)
+        if leases:
+            self._lease(connection, lane)
             lane.dispatch()
-            leases = not stopping and lane.leases_now() and lane.patience.remaining() == 0
-            together = leases and bool(lane.finishes())
-            if (leases or stopping or lane.settles_now()) and not together:
-                self._settle(connection, lane)
-            self._extend(connection, lane)
-            if leases:
-                self._lease(connection, lane)
-                lane.dispatch()
-            lane.steps.beat_if_due(connection)
+        lane.steps.beat_if_due(connection)
 
     def _lease(self, connection: Connection, lane: Lane) -> None:
-        wanted, finishes, asked_at = lane.wanted(), lane.finishes(), time.monotonic()
-        if finishes:  # one commit instead of two
-            held, lease = lane.steps.finish_for_run(connection, finishes, wanted)
-            done = self._finished_some(connection, lane, finishes, held)
-            self._settled(lane, finishes, len(finishes) - done)
-        else:
+        wanted, asked_at = lane.wanted(), time.monotonic()
+        lease = None
+        if lane.finishes():  # one commit instead of two
+            lease = self._settler.settle_and_lease(connection, lane, wanted)
+        if lease is None:
+            self._settler.settle(connection, lane)
             lease = lane.steps.lease_for_run(connection, wanted)
         most = min(wanted, self._config.max_batch_size)
         lane.patience.found(len(lease.messages), most, lease.due_in)
         lane.took(lease.messages, asked_at)
         self._caretaker.leased(len(lease.messages))
+        if lease.worker_status is WorkerStatus.STOPPED:
+            self._was_stopped(connection, lane)
 
-    def _settle(self, connection: Connection, lane: Lane) -> None:
-        while lane.outbox:
-            batch = [lane.outbox[i] for i in range(min(len(lane.outbox), AT_ONCE))]
-            done = self._send(connection, lane, batch)
-            self._settled(lane, batch, len(batch) - done)
+    def _was_stopped(self, connection: Connection, lane: Lane) -> None:
+        if lane.steps.is_taken_for_dead(connection):
+            _log.warning(
+                "this worker was taken for dead on queue %s: it is another from now on",
+                lane.steps.queue,
+            )
+            lane.steps.registration.forget()
+            lane.patience.woken()
+        else:
+            _log.info("this worker was stopped on queue %s, and leases no more", lane.steps.queue)
+            self._shut(lane)
 
-    def _settled(self, lane: Lane, batch: Sequence[Settlement], lost: int) -> None:
-        for _ in batch:  # only now: without a reply they are sent again
-            lane.outbox.popleft()
-        lane.settled(batch)
-        if lost:
-            self.report.lost += lost
-            extra = {"queue": lane.steps.queue}
-            sentence = "%d leases on queue %s were lost meanwhile"
-            _log.warning(sentence, lost, lane.steps.queue, extra=extra)
-
-    def _finished_some(
-        self, connection: Connection, lane: Lane, finishes: Sequence[Finish], held: int
-    ) -> int:
-        """Count what was finished: what was not held may have been, before a reply was lost."""
-        if held < len(finishes):
-            finishes = lane.steps.finished_ones(connection, finishes)
-        self.report.completed += sum(each.status == "completed" for each in finishes)
-        self.report.dead += sum(each.status == "dead" for each in finishes)
-        return len(finishes)
-
-    def _send(self, connection: Connection, lane: Lane, batch: list[Settlement]) -> int:
-        finishes = [each for each in batch if isinstance(each, Finish)]
-        failures = [each for each in batch if isinstance(each, Failure)]
-        returned = [each for each in batch if isinstance(each, Return)]
-        schema, holder = lane.steps.schema, lane.steps.register(connection)
-        done = 0
-        if finishes:
-            held = len(settle.finish_many(connection, schema, holder[1], finishes))
-            done += self._finished_some(connection, lane, finishes, held)
-        if failures:
-            terms = lane.steps.retry_terms
-            dead = settle.fail_many(connection, schema, holder, failures, terms)
-            done += len(dead)
-            self.report.failed += len(failures)
-            self.report.dead += sum(dead.values())
-        for wait, fences in _by_wait(returned):
-            done += len(acknowledge.release(connection, schema, holder[1], fences, wait))
-        self.report.returned += len(returned)
-        return done
+    def _shut(self, lane: Lane) -> None:
+        lane.is_open = False
+        if self._stop_at is None and not any(each.is_open for each in self.lanes):
+            self.stop()
 
     def _extend(self, connection: Connection, lane: Lane) -> None:
         fences = lane.to_extend()
@@ -262,22 +266,21 @@ class Loop:
                 waits.append(lane.patience.remaining())
         return min(waits)
 
-    def _flush(self, connection: Connection) -> None:
-        for lane in self.lanes:
-            lane.collect()
-            lane.give_up_backlog()
-            self._settle(connection, lane)
+    def _flush(self, connection: Connection, lane: Lane) -> None:
+        lane.collect(stopping=True)
+        lane.give_up_backlog()
+        self._settler.settle(connection, lane)
 
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self._finished():
             for lane in self.lanes:
-                lane.collect()
+                lane.collect(stopping=self._stop_at is not None)
             self._now.wait(min(0.05, seconds))
 
     def _close(self) -> None:
         for lane in self.lanes:
-            lane.collect()
+            lane.collect(stopping=True)
             self.report.still_running += lane.running_ids()
             lane.slots.close()
         self._waker.close()
@@ -285,8 +288,3 @@ class Loop:
 
 def _tell(sentence: str, good: bool) -> None:  # noqa: FBT001 - how a Listener tells
     _log.log(logging.INFO if good else logging.WARNING, "%s", sentence)
-
-
-def _by_wait(returned: list[Return]) -> Iterator[tuple[dt.timedelta, list[Fence]]]:
-    for wait in sorted({each.wait for each in returned}):
-        yield wait, [each.fence for each in returned if each.wait == wait]

@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from pgqrs.runner.task import Task
@@ -114,7 +115,7 @@ class LoopSlots:
         self._finished = finished
         self._own = None if loop is not None else asyncio.new_event_loop()
         self._loop = loop or self._own or asyncio.new_event_loop()
-        self._tasks: dict[Task, asyncio.Task[None]] = {}
+        self._tasks: dict[Task, asyncio.Task[Any]] = {}
         if self._own is not None:
             run = threading.Thread(target=self._run_own, name="pgqrs-handlers", daemon=True)
             run.start()
@@ -141,18 +142,25 @@ class LoopSlots:
     def _begin(self, task: Task, about: Context) -> None:
         scope = contextvars.copy_context()
         scope.run(context.set, about)
-        self._tasks[task] = self._loop.create_task(self._work(task), context=scope)
+        running = self._loop.create_task(self._work(task), context=scope)
+        self._tasks[task] = running
+        # A task that is cancelled before it began never comes to its own end.
+        running.add_done_callback(partial(self._done, task))
 
     def _cancel(self, task: Task) -> None:
         running = self._tasks.get(task)
         if running is not None:
             running.cancel()
 
-    async def _work(self, task: Task) -> None:
-        result: Any
+    async def _work(self, task: Task) -> Any:
         try:
-            result = await self._handler(task.argument)
+            return await self._handler(task.argument)
+        except asyncio.CancelledError:
+            raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the handler's
-            result = error
+            return error
+
+    def _done(self, task: Task, running: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
+        result = asyncio.CancelledError() if running.cancelled() else running.result()
         self._finished(task, result)

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgqrs.errors import PayloadError
 from pgqrs.operations.acknowledge import Fence
-from pgqrs.operations.settle import Failure, Finish, error_text
+from pgqrs.operations.settle import Failure, Finish, error_text, text_of
 from pgqrs.outcome import Dead, Done, Retry
 from pgqrs.payload import Json, encode
 from pgqrs.types import QueueMessage, span
 
-__all__ = ["Failed", "Return", "Settlement", "Task", "fence_of", "settled"]
+__all__ = ["Failed", "Return", "Settlement", "Task", "fence_of", "refused", "settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,16 @@ def settled(task: Task, result: Any, failed: Failed) -> list[Settlement]:
 
 
 def _settlement(message: QueueMessage, result: Any, failed: Failed) -> Settlement:
-    fence = fence_of(message)
-    if isinstance(result, BaseException):
-        failed(message, result)
-        return Failure(fence, error_text(result))
+    if not isinstance(result, BaseException):
+        try:
+            return _ending(fence_of(message), result)
+        except Exception as error:  # noqa: BLE001 - what a handler hands over may be anything
+            result = error
+    failed(message, result)
+    return Failure(fence_of(message), error_text(result))
+
+
+def _ending(fence: Fence, result: Any) -> Settlement:
     if isinstance(result, Retry):
         wait = None if result.delay is None else span(result.delay)
         return Failure(fence, error_text(result.error), wait)
@@ -86,8 +91,10 @@ def _settlement(message: QueueMessage, result: Any, failed: Failed) -> Settlemen
     output = result.output if isinstance(result, Done) else result
     if output is None:
         return Finish(fence)
-    try:
-        return Finish(fence, output=encode(Json(output) if isinstance(output, str) else output))
-    except PayloadError as error:
-        failed(message, error)
-        return Failure(fence, error_text(error))
+    return Finish(fence, output=encode(Json(output) if isinstance(output, str) else output))
+
+
+def refused(settlement: Settlement, reason: BaseException) -> Failure:
+    """Give the failed attempt that takes the place of what the server would not store."""
+    why = f"what the handler handed over cannot be stored: {text_of(reason)}"
+    return Failure(settlement.fence, error_text(why.encode("ascii", "backslashreplace").decode()))

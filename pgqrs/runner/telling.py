@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from pgqrs.operations.settle import text_of
 from pgqrs.types import QueueMessage
 
 __all__ = ["Teller", "tell_overrun"]
@@ -31,7 +32,7 @@ class Teller:
             message.id,
             self._queue,
             type(error).__name__,
-            error,
+            text_of(error),
             exc_info=None if error is self._told else error,
             extra={"queue": self._queue, "message_id": message.id, "attempt": message.attempts},
         )

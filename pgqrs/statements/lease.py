@@ -78,8 +78,17 @@ def leasing(t: Tables, *more: ColumnElement[Any], spares: ColumnElement[Any] | N
     due = union_all(*(select(*rank).select_from(arm) for arm in arms)).subquery("due")
     ranked = select(rank[0]).select_from(due).order_by(rank[1].desc(), rank[0])
     best = ranked.limit(_n()).cte("best")
+    leased = _leased(t, me, best)
+    nothing = leased.c.id.is_(None)
+    message: Any = literal_column("leased.*")
+    found = (me.c.status, me.c.paused, case((nothing, _next_due(t))), message, *more)
+    rows = select(*found).select_from(me.outerjoin(leased, true()))
+    return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1], others))
+
+
+def _leased(t: Tables, me: CTE, best: CTE) -> CTE:
     m = t.messages
-    leased = (
+    return (
         update(m)
         .where(_is_in(m.c.id, select(best.c.id)))
         .values(
@@ -92,11 +101,6 @@ def leasing(t: Tables, *more: ColumnElement[Any], spares: ColumnElement[Any] | N
         .returning(*as_sent(m, MESSAGE))
         .cte("leased")
     )
-    nothing = leased.c.id.is_(None)
-    message: Any = literal_column("leased.*")
-    found = (me.c.status, me.c.paused, case((nothing, _next_due(t))), message, *more)
-    rows = select(*found).select_from(me.outerjoin(leased, true()))
-    return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1], others))
 
 
 def _next_due(t: Tables) -> ColumnElement[Any]:

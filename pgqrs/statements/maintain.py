@@ -5,6 +5,7 @@ Each statement touches a bounded number of rows, and skips what somebody is just
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -33,7 +34,7 @@ from pgqrs.statements.bury import buried, dead, exhausted
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
-__all__ = ["bury", "dead_rows", "lead", "revive", "vacuum"]
+__all__ = ["bury", "dead_rows", "lead", "revive", "untimed", "vacuum"]
 
 
 @per_schema
@@ -97,6 +98,12 @@ def revive(t: Tables) -> Executable:
 def dead_rows(t: Tables) -> Executable:
     """Give how many dead rows the statistics count in the table of messages."""
     return select(func.pg_stat_get_dead_tuples(cast(literal(_quoted(t)), REGCLASS)))
+
+
+@cache
+def untimed() -> Executable:
+    """Let statements of this connection take their time; for one that nobody else gets."""
+    return text("SET statement_timeout = 0")
 
 
 @per_schema

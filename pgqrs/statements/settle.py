@@ -21,6 +21,7 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    extract,
     func,
     literal_column,
     null,
@@ -179,17 +180,18 @@ def _terms(t: Tables) -> CTE:
 def _delay(
     terms: CTE, attempts: ColumnElement[int], wait: ColumnElement[float]
 ) -> ColumnElement[Any]:
-    base, limit, backoff = (
-        select(terms.c[name]).scalar_subquery()
-        for name in ("retry_delay", "retry_delay_max", "retry_backoff")
+    # In seconds: an interval would overflow long before it is cut to the limit.
+    base, limit = (
+        select(cast(extract("epoch", terms.c[name]), Double)).scalar_subquery()
+        for name in ("retry_delay", "retry_delay_max")
     )
+    backoff = select(terms.c.retry_backoff).scalar_subquery()
     doublings = func.least(attempts - literal_column("1"), _GROWN_OUT)
-    grown = func.least(limit, _times(base, func.power(literal_column("2::float8"), doublings)))
+    grown = func.least(limit, base * func.power(literal_column("2::float8"), doublings))
     spread: ColumnElement[float] = literal_column("0.8") + literal_column("0.4") * func.random()
-    varied = func.least(limit, _times(grown, spread))
-    asked = _times(literal_column("interval '1 second'"), wait)
-    return func.coalesce(asked, case((backoff, varied), else_=base))
+    varied = func.least(limit, grown * spread)
+    seconds = func.coalesce(wait, case((backoff, varied), else_=base))
+    return seconds.op("*", precedence=8, return_type=Interval())(_SECOND)
 
 
-def _times(interval: ColumnElement[Any], factor: ColumnElement[Any]) -> ColumnElement[Any]:
-    return interval.op("*", precedence=8, return_type=Interval())(factor)
+_SECOND: ColumnElement[Any] = literal_column("interval '1 second'")

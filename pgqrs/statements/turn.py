@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Executable, bindparam, func, select
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgqrs.models import Tables
@@ -14,15 +25,21 @@ from pgqrs.statements.settle import finished
 __all__ = ["finish_and_lease"]
 
 
+_NONE: ColumnElement[Any] = literal_column("'{}'::bigint[]")
+
+
 @per_schema
 def finish_and_lease(t: Tables) -> Executable:
     """Do what `finish_many` and `lease` do; parameters and rows are those of both.
 
-    Each row ends with how many of the messages were held. What is finished here is not leased
-    here, although its lease may have run out: both see the table as it was before.
+    Each row ends with the ids of the messages that were held, or null for all of them. What is
+    finished here is not leased here, although its lease may have run out: both see the table as it
+    was before.
     """
     gone = finished(t)
-    held = select(func.count()).select_from(gone).scalar_subquery()
-    rows = leasing(t, held, spares=bindparam("mids", type_=ARRAY(BigInteger)))
+    mids = bindparam("mids", type_=ARRAY(BigInteger))
+    some = case((func.count() < func.cardinality(mids), func.array_agg(gone.c.id)))
+    held = select(func.coalesce(some, case((func.count() == 0, _NONE)))).select_from(gone)
+    rows = leasing(t, held.scalar_subquery(), spares=mids)
     statement: Executable = rows.add_cte(kept(t, gone, mode_of(t, gone)))
     return statement
