@@ -4,6 +4,7 @@
 PYTHON ?= python3
 JOBS ?= auto
 PYTEST_OPTIONS ?=
+BENCH_OPTIONS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,7 +33,7 @@ FIND_PYTHON = \
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak test-all lint format wheel docs docs-serve clean
+.PHONY: help demo test matrix soak bench test-all lint format wheel docs docs-serve clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +56,9 @@ matrix: $(VENV)/dev.stamp $(VENV_20)/test.stamp ## Run the marked tests on other
 
 soak: $(VENV)/dev.stamp ## Run the long forms of tests
 	@$(BIN)/python $(PYTEST) -m soak --timeout 0 $(PYTEST_OPTIONS)
+
+bench: $(VENV)/dev.stamp ## Measure speed beside floors and peers (BENCH_OPTIONS: see --help)
+	@$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
 test-all: test matrix soak ## Run every test there is
 

@@ -40,8 +40,7 @@ class ProducerSteps(WorkerSteps):
         self, payload: Any, priority: int, delay: Duration, max_attempts: int | None
     ) -> Call[QueueMessage]:
         """Add one message. Raises PayloadError, ValueError."""
-        envelope = self._envelope(priority, delay, max_attempts)
-        envelope = replace(envelope, message_type=_type_of(payload))
+        envelope = self._envelope(priority, delay, max_attempts, _type_of(payload))
         text = encode(payload, self.config.max_payload_bytes)
         return Call(partial(self._enqueue, envelope=envelope, text=text), changes=True)
 
@@ -83,12 +82,18 @@ class ProducerSteps(WorkerSteps):
         rings = self.joined or self.bell.rings_along()
         return replace(envelope, rings=rings, channel=self._channel)
 
-    def _envelope(self, priority: int, delay: Duration, max_attempts: int | None) -> Envelope:
+    def _envelope(
+        self,
+        priority: int,
+        delay: Duration,
+        max_attempts: int | None,
+        message_type: str | None = None,
+    ) -> Envelope:
         if not -32768 <= priority <= 32767:
             raise ValueError(f"a priority is between -32768 and 32767, not {priority}")
         if max_attempts is not None and not 1 <= max_attempts <= 1_000_000:
             raise ValueError(f"max_attempts is between 1 and 1,000,000, not {max_attempts}")
-        return Envelope(self.queue, priority, span(delay), max_attempts)
+        return Envelope(self.queue, priority, span(delay), max_attempts, message_type)
 
     def _chunks(
         self, payloads: Iterable[Any], envelope: Envelope

@@ -118,7 +118,9 @@ class AsyncEngineBinding(AsyncBinding):
 
     async def _run_once(self, call: Call[T]) -> T:
         level = "READ COMMITTED" if call.together else "AUTOCOMMIT"
-        engine = self.engine.execution_options(isolation_level=level)
+        engine = self.engine
+        if call.together or not isinstance(self.source, engines.Engines):  # ours are so already
+            engine = engine.execution_options(isolation_level=level)
         with translated(self.schema, changes=call.changes):
             if call.together:
                 async with engine.begin() as connection:
