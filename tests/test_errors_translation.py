@@ -177,7 +177,7 @@ def test_deadlock(producer: Producer, engine: Engine, admin: Admin) -> None:
         finally:
             host.rollback()
 
-    with crowd() as start, engine.connect() as one, engine.connect() as other:
+    with engine.connect() as one, engine.connect() as other, crowd() as start:
         lock(one, "pgqrs_queues")
         lock(other, "pgqrs_messages")
         start(1, lambda: enqueue(one))
