@@ -21,7 +21,7 @@ from pgqrs.message import Handlers
 from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
 from pgqrs.runner.lane import Room
-from pgqrs.types import Duration, QueueMessage, span
+from pgqrs.types import Duration, QueueInfo, QueueMessage, span
 
 __all__ = [
     "Handling",
@@ -165,6 +165,7 @@ class Lineup:
 class Mustering:
     """What the sync and the asyncio Runner have in common."""
 
+    binding: Any
     _lineup: Lineup
     _closed = False
 
@@ -172,6 +173,15 @@ class Mustering:
     def report(self) -> Report:
         """What the latest run came to so far; until its end `still_running` is what runs now."""
         return self._lineup.report
+
+    def _checked(
+        self, queue: str | QueueInfo, handler: Callable[[Any], Any], *how: Any
+    ) -> Handling:
+        """Check a queue and its handler, with the options of `handling`, before it is added."""
+        self._check_open()
+        work = handling(handler, self.binding.config, *how)
+        self._lineup.check(queue.queue_name if isinstance(queue, QueueInfo) else queue)
+        return work
 
     def _check_open(self) -> None:
         if self._closed:

@@ -12,7 +12,7 @@ from pgqrs.config import Config
 from pgqrs.consumer import Consumer
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
-from pgqrs.running import Lineup, Mustering, handling, run_loop
+from pgqrs.running import Lineup, Mustering, run_loop
 from pgqrs.types import Duration, QueueInfo
 
 __all__ = ["Runner"]
@@ -50,10 +50,8 @@ class Runner(Mustering, Closing):
         Raises ValueError for bad options and for a queue that was added before, and
         InvalidStateError while running. That the queue exists is seen by `run`.
         """
-        self._check_open()
-        config = self.binding.config
-        work = handling(handler, config, concurrency, prefetch, batch, batch_size, timeout)
-        self._lineup.check(queue.queue_name if isinstance(queue, QueueInfo) else queue)
+        how = (concurrency, prefetch, batch, batch_size, timeout)
+        work = self._checked(queue, handler, *how)
         consumer = Consumer(self, queue)
         self._consumers.callback(consumer.close)
         self._lineup.add(consumer._steps, work)  # noqa: SLF001 - we run it

@@ -14,7 +14,7 @@ from pgqrs.closing import AsyncClosing
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
-from pgqrs.running import Lineup, Mustering, handling
+from pgqrs.running import Lineup, Mustering
 from pgqrs.types import Duration, QueueInfo
 
 __all__ = ["AsyncRunner"]
@@ -51,10 +51,8 @@ class AsyncRunner(Mustering, AsyncClosing):
 
         Contract and errors are those of `pgqrs.Runner.add`.
         """
-        self._check_open()
-        config = self.binding.config
-        work = handling(handler, config, concurrency, prefetch, batch, batch_size, timeout)
-        self._lineup.check(queue.queue_name if isinstance(queue, QueueInfo) else queue)
+        how = (concurrency, prefetch, batch, batch_size, timeout)
+        work = self._checked(queue, handler, *how)
         consumer = AsyncConsumer(self, queue)
         self._consumers.push_async_callback(consumer.close)
         self._lineup.add(consumer._steps, work)  # noqa: SLF001 - we run it
