@@ -204,3 +204,33 @@ def test_bare_dsn_as_bind_reads_the_rest(monkeypatch: pytest.MonkeyPatch, dsn: s
         admin.create_queue("q")
         producer.batch_enqueue([1, 2, 3])
         assert len(consumer.dequeue_batch(3)) == 2
+
+
+def test_a_file_in_groups_with_every_kind_of_key() -> None:
+    """The form of the project's first description is read as it is written there."""
+    path = write(
+        "full.yaml",
+        """
+        database:
+          host: localhost
+          port: 5432
+          username: postgres
+          password: postgres
+          database: myapp
+          schema: pgqrs
+          max_connections: 10
+          connection_timeout_seconds: 30
+        queue:
+          default_lock_time_seconds: 5
+          max_batch_size: 100
+          enable_listen_notify: true
+          cleanup_interval_seconds: 300
+        performance:
+          prefetch_count: 10
+          connection_pool_size: 10
+          query_timeout_seconds: 30
+        """,
+    )
+    config = Config.from_file(path)
+    assert config.url.database == "myapp"
+    assert (config.default_lock_time_seconds, config.cleanup_interval_seconds) == (5, 300)
