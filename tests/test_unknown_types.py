@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from waiting import ask, until
 
 from pgqrs import Admin, Config, Consumer, Handlers, Message, Producer
+from pgqrs.cli import app as cli
 
 PAGES = (
     "SELECT heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read"
@@ -55,6 +56,19 @@ def test_a_crowd_of_unknown_types_holds_nobody_up(
     assert ask(engine, "SELECT max(read_ct - returned_ct) FROM pgqrs.pgqrs_messages") == 0
     until(lambda: ask(engine, PAGES) - before > 10 * leases)  # they are counted a little later
     assert ask(engine, PAGES) - before <= 40 * leases
+
+
+def test_the_command_shows_them(
+    producer: Producer, dsn: str, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By type, with their number; where there are none, a dash."""
+    assert cli.run(["--dsn", dsn, "queue", "metrics", "q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["unhandled", "types", "-"]
+    producer.batch_enqueue([EmailMessage(to="ada")] * 2)
+    given_back = "state = 1, vt = now() + interval '1 h', read_ct = 1, returned_ct = 1"
+    ask(engine, f"UPDATE pgqrs.pgqrs_messages SET {given_back} RETURNING 1")
+    assert cli.run(["--dsn", dsn, "queue", "metrics", "q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[2:] == ["email:", "2"]
 
 
 def test_types_that_are_handled_are_not_shown(

@@ -143,6 +143,9 @@ def _cell(name: str, value: Any, record: Mapping[str, Any]) -> Text:
         return Text("-", "dim")
     if name in _JSON_FIELDS:
         return Text(_shortened(printable(json.dumps(value, ensure_ascii=False))))
+    if isinstance(value, dict):
+        counts = ", ".join(f"{key}: {number:,}" for key, number in value.items())
+        return Text(_shortened(printable(counts or "-")))
     if name in _COUNTS:
         limit = record.get("limit")
         return Text(f"{value:,}" + ("+" if limit is not None and value >= limit else ""))
