@@ -66,10 +66,10 @@ def test_two_queues_in_one_loop(admin: Admin, config: Config) -> None:
         runner.add("b", many, concurrency=2, batch_size=5)
         with running(runner) as reports:
             until(lambda: archived(admin) == 200)
-            assert connections(admin) == 1
+            until(lambda: connections(admin) == 1)
             send(admin, "b", range(200, 210))
             until(lambda: archived(admin) == 210)
-            assert runner.report == Report(completed=210)
+            until(lambda: runner.report == Report(completed=210))
     assert reports == [Report(completed=210)]
     assert (sorted(seen["a"]), sorted(seen["b"])) == ([*range(100)], [*range(100, 210)])
     assert {worker.status for worker in admin.workers()} == {pgqrs.WorkerStatus.STOPPED}
