@@ -221,9 +221,11 @@ class Judge:
             given_back = [o.sent for o, outcome in acts if o.kind in BACK and outcome != LOST]
             longer = [o.until for o, outcome in acts if o.kind == "extend" and outcome == OK]
             until = max([lease.until, *longer])
-            if following[0].begun < until and not given_back:
+            if following[0].begun >= until:  # it had run out, whatever was said of it since
+                continue
+            if not given_back:
                 self.blame("leases overlap", (lease, following[0]))
-            if given_back and (following[1].answered or 0) < min(given_back):
+            elif (following[1].answered or 0) < min(given_back):
                 self.blame("leased before it was given back", (lease, following[0]))
 
     def _acts(self, each: int) -> None:

@@ -193,6 +193,7 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
         retry_backoff=False,
         poll_interval_seconds=0.2,
         query_timeout_seconds=5,
+        cleanup_interval_seconds=0.5,  # so that faults meet maintenance too
     )
     death = Death(orders)
     handler = Handler(Log(path.with_suffix(".deeds")), orders, death)

@@ -93,10 +93,10 @@ class Crowd:
         return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.end"))]
 
     def said(self, level: str) -> list[str]:
-        """Give what was logged, but for the attempts that fail on purpose."""
+        """Give what was logged of the run, but for the attempts that fail on purpose."""
         logs = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
         lines = [line for log in logs for line in log.splitlines() if line.startswith(level)]
-        return [line for line in lines if "LookupError" not in line]
+        return [each for each in lines if "pgqrs.run:" in each and "LookupError" not in each]
 
     def judge(self) -> list[Row]:
         """Find no fault; gives what is at rest."""
