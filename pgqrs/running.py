@@ -24,9 +24,9 @@ from pgqrs.runner.lane import Room
 from pgqrs.types import Duration, QueueInfo, QueueMessage, span
 
 __all__ = [
+    "AnyRunner",
     "Handling",
     "Lineup",
-    "Mustering",
     "handling",
     "loop_of",
     "run_loop",
@@ -162,7 +162,7 @@ class Lineup:
                 self._loop.stop()
 
 
-class Mustering:
+class AnyRunner:
     """What the sync and the asyncio Runner have in common."""
 
     binding: Any

@@ -12,13 +12,13 @@ from pgqrs.config import Config
 from pgqrs.consumer import Consumer
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
-from pgqrs.running import Lineup, Mustering, run_loop
+from pgqrs.running import AnyRunner, Lineup, run_loop
 from pgqrs.types import Duration, QueueInfo
 
 __all__ = ["Runner"]
 
 
-class Runner(Mustering, Closing):
+class Runner(AnyRunner, Closing):
     """Works several queues in one process: one thread and one connection for all of them.
 
     `bind` is a Config, DSN, URL, Engine, sessionmaker or another pgqrs object that is bound to one.

@@ -19,7 +19,7 @@ from pgqrs.errors import (
     UnavailableError,
 )
 
-__all__ = ["is_refusal", "translated"]
+__all__ = ["refusal", "translated"]
 
 # Worth another try: connection lost (08), conflicts with others (40001, 40P01, 55P03), too many
 # connections (53300), the server stopping or starting (57P01 to 57P03).
@@ -47,12 +47,17 @@ def translated(schema: str, *, changes: bool = False) -> Iterator[None]:
         ) from error
 
 
-def is_refusal(error: Exception) -> bool:
-    """Say whether server or driver refused the data of a statement, and nothing else is wrong."""
+def refusal(error: Exception) -> str | None:
+    """Say in a line why server or driver refused the data of a statement; None for other errors.
+
+    SQLAlchemy's own text would show the statement, and on a host's engine the data too.
+    """
     if isinstance(error, UnicodeError | PayloadError):
-        return True
-    code = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
-    return isinstance(error, exc.DBAPIError) and (code in _UNSTORABLE or code.startswith("22"))
+        return str(error)
+    if not isinstance(error, exc.DBAPIError):
+        return None
+    code = getattr(error.orig, "sqlstate", None) or ""
+    return _first_line(error) if code in _UNSTORABLE or code.startswith("22") else None
 
 
 def _for_driver_error(error: exc.DBAPIError, schema: str, *, changes: bool) -> PgqrsError:

@@ -109,7 +109,10 @@ def test_an_output_that_the_server_refuses(
         until(lambda: admin.queue_metrics("q").archived == 20)
         assert ended == []
     kept = {m.payload: m for m in Archive(admin).list()}
-    assert kept.pop(7).status == "dead"
+    refused = kept.pop(7)
+    assert refused.status == "dead"
+    assert "cannot be stored" in refused.error
+    assert "INSERT" not in refused.error
     assert {m.status for m in kept.values()} == {"completed"}
     assert isinstance(ended[0], Report)
     assert (ended[0].completed, ended[0].dead, ended[0].lost) == (19, 1, 0)

@@ -14,13 +14,13 @@ from pgqrs.closing import AsyncClosing
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
-from pgqrs.running import Lineup, Mustering
+from pgqrs.running import AnyRunner, Lineup
 from pgqrs.types import Duration, QueueInfo
 
 __all__ = ["AsyncRunner"]
 
 
-class AsyncRunner(Mustering, AsyncClosing):
+class AsyncRunner(AnyRunner, AsyncClosing):
     """Works several queues in one process, under asyncio: one thread and one connection for all.
 
     `bind` is a Config, DSN, URL, AsyncEngine, async_sessionmaker or another object of this package

@@ -23,15 +23,13 @@ from pgqrs.runner.task import Return, Settlement, Task, fence_of, settled
 from pgqrs.runner.telling import Teller
 from pgqrs.types import QueueMessage
 
-__all__ = ["AT_ONCE", "Lane", "Room"]
-
-AT_ONCE = 500
-"""The most leases that one statement settles."""
+__all__ = ["Lane", "Room"]
 
 S = TypeVar("S", Finish, Failure, Return)
 
 _EXTEND_AT = 0.5  # of a lease, when it is extended
-_SETTLE_AT_ONCE = 100  # results
+_SETTLE_AT_ONCE = 100  # results, for which no more are waited for
+_BATCH = 500  # the most leases that one statement settles
 _LATELY = 60.0  # seconds
 _LONGEST_DELAY = 600  # seconds
 _UNKNOWN_A_SECOND = 100  # messages of unknown types that are given back at the least
@@ -131,7 +129,7 @@ class Lane:
 
     def next_of(self, kind: type[S]) -> list[S]:
         """Give the next of a kind to settle: a batch, or one alone where one was refused."""
-        most = 1 if self.is_suspect else AT_ONCE
+        most = 1 if self.is_suspect else _BATCH
         return list(islice((each for each in self.outbox if isinstance(each, kind)), most))
 
     def sending(self, batch: Sequence[Settlement]) -> set[Fence]:
@@ -140,6 +138,11 @@ class Lane:
         again = self._sent & fences
         self._sent |= fences
         return again
+
+    def refused(self, batch: Sequence[Settlement]) -> None:
+        """Note that the server took none of these: from now on each is sent alone."""
+        self.is_suspect = True
+        self._sent -= {each.fence for each in batch}
 
     def replace(self, old: Settlement, new: Settlement) -> None:
         """Settle something in another way than was tried."""
@@ -179,18 +182,16 @@ class Lane:
         """Note what came of a task; for other threads."""
         self._ended.append((task, result))
 
-    def collect(self, *, stopping: bool = False) -> int:
-        """Put what ended into the outbox; gives how many tasks did.
+    def collect(self, *, stopping: bool) -> None:
+        """Put what ended into the outbox.
 
         What is cancelled while `stopping` was cut short by that, and is given back.
         """
-        count = 0
         if self._ended and not self.outbox:
             self._first_result_at = time.monotonic()
         while self._ended:
             task, result = self._ended.popleft()
             self.running.pop(task, None)
-            count += 1
             if task.refused:
                 self._forget(task)
             elif (task.cancelled or (stopping and not task.timed_out)) and isinstance(
@@ -202,7 +203,6 @@ class Lane:
                     result = HandlerTimeoutError(self.room.time_limit)
                 failed = Teller(self.steps.queue).failed
                 self.outbox.extend(settled(task, result, failed))
-        return count
 
     def overdue(self) -> list[Task]:
         """Give the tasks that are past the time limit and not yet marked so."""

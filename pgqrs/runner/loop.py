@@ -88,7 +88,8 @@ class Loop:
         try:
             self._work_until_stopped(engine)
         except PgqrsError:
-            self.stop()
+            if self._stop_at is None:  # a second stop would end it at once
+                self.stop()
             self._wind_up(engine)
             raise
         finally:
@@ -115,7 +116,11 @@ class Loop:
         while not self._finished():
             for lane in self.lanes:
                 try:
-                    with translated(self._config.schema_), engine.connect() as one:
+                    with (
+                        translated(self._config.schema_),
+                        engine.connect() as one,
+                        self._limit.over(one),
+                    ):
                         self._turn(one, lane)
                 except QueueNotFoundError:
                     lane.abandon()

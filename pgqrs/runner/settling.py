@@ -18,8 +18,8 @@ from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import Lease
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.runner.lane import Lane
-from pgqrs.runner.task import Return, Settlement, refused
-from pgqrs.translation import is_refusal
+from pgqrs.runner.task import Return, Settlement, unstorable
+from pgqrs.translation import refusal
 
 __all__ = ["Report", "Settler"]
 
@@ -64,9 +64,9 @@ class Settler:
         try:
             held, lease = lane.steps.finish_for_run(connection, finishes, wanted)
         except Exception as error:
-            if not is_refusal(error):
+            if refusal(error) is None:
                 raise
-            lane.is_suspect = True
+            lane.refused(finishes)
             return None
         self._finished(connection, lane, finishes, held, again)
         return lease
@@ -75,16 +75,21 @@ class Settler:
         try:
             send(batch)
         except Exception as error:
-            if not is_refusal(error):
+            reason = refusal(error)
+            if reason is None:
                 raise
-            if len(batch) > 1:
-                lane.is_suspect = True
-            elif isinstance(batch[0], Finish):
-                _log.warning("message %d: %s", batch[0].fence.message_id, error)
-                lane.replace(batch[0], refused(batch[0], error))
-            else:  # its lease runs out
-                _log.exception("message %d cannot be settled", batch[0].fence.message_id)
-                self._done(lane, batch, set())
+            lane.refused(batch)
+            if len(batch) == 1:
+                self._alone(lane, batch[0], reason)
+
+    def _alone(self, lane: Lane, refused: Settlement, reason: str) -> None:
+        """Do without something that was refused when it was sent alone."""
+        number = refused.fence.message_id
+        _log.warning("what is to be kept of message %d is refused: %s", number, reason)
+        if isinstance(refused, Finish):
+            lane.replace(refused, unstorable(refused, reason))
+        else:  # its lease runs out
+            self._done(lane, [refused], set())
 
     def _finish(self, connection: Connection, lane: Lane, finishes: Sequence[Finish]) -> None:
         again = lane.sending(finishes)

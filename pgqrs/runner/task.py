@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgqrs.operations.acknowledge import Fence
-from pgqrs.operations.settle import Failure, Finish, error_text, text_of
+from pgqrs.operations.settle import Failure, Finish, error_text
 from pgqrs.outcome import Dead, Done, Retry
 from pgqrs.payload import Json, encode
 from pgqrs.types import QueueMessage, span
 
-__all__ = ["Failed", "Return", "Settlement", "Task", "fence_of", "refused", "settled"]
+__all__ = ["Failed", "Return", "Settlement", "Task", "fence_of", "settled", "unstorable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _ending(fence: Fence, result: Any) -> Settlement:
     return Finish(fence, output=encode(Json(output) if isinstance(output, str) else output))
 
 
-def refused(settlement: Settlement, reason: BaseException) -> Failure:
+def unstorable(settlement: Settlement, reason: str) -> Failure:
     """Give the failed attempt that takes the place of what the server would not store."""
-    why = f"what the handler handed over cannot be stored: {text_of(reason)}"
+    why = f"what the handler handed over cannot be stored: {reason}"
     return Failure(settlement.fence, error_text(why.encode("ascii", "backslashreplace").decode()))

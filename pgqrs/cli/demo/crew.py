@@ -10,10 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final
 
 from pgqrs.cli.signals import ignore_interrupts
+from pgqrs.closing import Closing
 from pgqrs.errors import PgqrsError
 
 __all__ = ["Crew", "DemoFailedError"]
@@ -26,7 +26,7 @@ class DemoFailedError(PgqrsError):
     """The demo cannot go on."""
 
 
-class Crew:
+class Crew(Closing):
     """Processes that all work on one assignment; leaving the block ends them all.
 
     Each has a process group of its own, so that Ctrl-C reaches the demo alone, and a pipe whose
@@ -97,15 +97,8 @@ class Crew:
         for complaints in self._complaints.values():
             complaints.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Dismiss them, whatever signals come meanwhile."""
         ignore_interrupts()
         self.dismiss()
 
