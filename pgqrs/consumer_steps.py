@@ -15,7 +15,7 @@ from pgqrs.errors import LeaseLostError, OutcomeUnknownError, WorkerNotFoundErro
 from pgqrs.ledger import Ledger
 from pgqrs.operations import acknowledge, workers
 from pgqrs.operations import lease as leasing
-from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.operations.lease import Lease, Terms
 from pgqrs.operations.settle import (
     Failure,
@@ -65,8 +65,6 @@ class ConsumerSteps(WorkerSteps):
 
     def leasing(self, size: int, vt: Duration | None) -> Call[list[QueueMessage]]:
         """Lease due messages. Raises ValueError."""
-        if size < 1:
-            raise ValueError(f"a batch has at least 1 message, not {size}")
         return call(self._lease, self._terms(size, vt))
 
     def archiving(self, held: Held, status: str, output: Any) -> Call[ArchivedMessage]:
@@ -80,6 +78,13 @@ class ConsumerSteps(WorkerSteps):
     def archiving_many(self, many: Iterable[Held]) -> Call[list[bool]]:
         """Archive as completed; says for each whether it was held."""
         return self._fenced(partial(self._archive_many, fences=self._fences(many)))
+
+    def exchanging(
+        self, many: Iterable[Held], size: int, vt: Duration | None
+    ) -> Call[tuple[list[bool], list[QueueMessage]]]:
+        """Archive as completed and lease due messages. Raises ValueError."""
+        fences, terms = self._fences(many), self._terms(size, vt)
+        return self._fenced(partial(self._exchange, fences=fences, terms=terms))
 
     def deleting(self, held: Held) -> Call[None]:
         """Delete one. Raises LeaseLostError."""
@@ -121,22 +126,25 @@ class ConsumerSteps(WorkerSteps):
         mine = self.registration.worker_id
         if mine is None or held.consumer_worker_id != mine:
             raise LeaseLostError(held.id, "another worker leased it")
-        return Fence(held.id, held.read_ct)
+        return fence_of(held)
 
     def _fences(self, many: Iterable[Held]) -> list[Fence | None]:
         """Give the fences; None for what was not leased here, and for repetitions."""
-        seen: set[Fence | None] = set()
-        order: list[Fence | None] = []
-        for held in many:
-            try:
-                fence: Fence | None = self.fence(held)
-            except LeaseLostError:
-                fence = None
-            order.append(None if fence in seen else fence)
-            seen.add(fence)
-        return order
+        order = [self._fence_or_none(held) for held in many]
+        if len(set(order)) == len(order):
+            return order
+        first = {fence: place for place, fence in reversed(list(enumerate(order)))}
+        return [fence if first[fence] == place else None for place, fence in enumerate(order)]
+
+    def _fence_or_none(self, held: Held) -> Fence | None:
+        try:
+            return self.fence(held)
+        except LeaseLostError:
+            return None
 
     def _terms(self, size: int, vt: Duration | None) -> Terms:
+        if size < 1:
+            raise ValueError(f"a batch has at least 1 message, not {size}")
         return Terms(
             size=min(size, self.config.max_batch_size),
             timeout=None if vt is None else span(vt),
@@ -159,11 +167,7 @@ class ConsumerSteps(WorkerSteps):
         self, connection: Connection, finishes: Sequence[Finish], size: int
     ) -> tuple[set[Fence], Lease]:
         """Finish and lease in one statement; gives the fences that held, and the lease."""
-        holder, terms = self.register(connection), self._terms(size, None)
-        held, lease = finish_and_lease(connection, self.schema, holder, finishes, terms)
-        if lease.worker_status is None or lease.queue_paused is None:
-            lease = self._lease_or_register(connection, terms)
-        return held, lease
+        return self._finish_and_lease(connection, finishes, self._terms(size, None))
 
     def finished_before(self, connection: Connection, finishes: Sequence[Finish]) -> set[Fence]:
         """Give those that were finished by a statement whose reply was lost."""
@@ -196,9 +200,12 @@ class ConsumerSteps(WorkerSteps):
 
     def _lease_noted(self, connection: Connection, terms: Terms) -> Lease:
         lease = self._lease_or_register(connection, terms)
+        self._leased(connection, lease)
+        return lease
+
+    def _leased(self, connection: Connection, lease: Lease) -> None:
         self.ledger.add(lease.messages)
         self.beat_if_due(connection)
-        return lease
 
     def _lease_or_register(self, connection: Connection, terms: Terms) -> Lease:
         lease = self._lease_once(connection, terms)
@@ -207,6 +214,34 @@ class ConsumerSteps(WorkerSteps):
             self.registration.forget()
             lease = self._lease_once(connection, terms)
         return lease
+
+    def _finish_and_lease(
+        self, connection: Connection, finishes: Sequence[Finish], terms: Terms
+    ) -> tuple[set[Fence], Lease]:
+        holder = self.register(connection)
+        held, lease = finish_and_lease(connection, self.schema, holder, finishes, terms)
+        if lease.worker_status is None or lease.queue_paused is None:
+            lease = self._lease_or_register(connection, terms)
+        return held, lease
+
+    def _exchange(
+        self, connection: Connection, fences: Sequence[Fence | None], terms: Terms
+    ) -> tuple[list[bool], list[QueueMessage]]:
+        leases: list[Lease] = []
+
+        def send(
+            connection: Connection, _schema: str, _worker_id: int, held: Sequence[Fence]
+        ) -> set[Fence]:
+            finishes = [Finish(fence) for fence in held]
+            done, lease = self._finish_and_lease(connection, finishes, terms)
+            leases.append(lease)
+            return done
+
+        archived = self._many(connection, fences, send, self._completed_before(connection))
+        if not leases:  # nothing was held
+            return archived, self._lease(connection, terms)
+        self._leased(connection, leases[0])
+        return archived, leases[0].messages
 
     def _archive(
         self, connection: Connection, fence: Fence, status: str, out: str | None
@@ -229,10 +264,11 @@ class ConsumerSteps(WorkerSteps):
         return found
 
     def _archive_many(self, connection: Connection, fences: Sequence[Fence | None]) -> list[bool]:
-        def earlier(again: list[Fence]) -> set[Fence]:
-            return self._were_archived(connection, again, "completed")
-
+        earlier = self._completed_before(connection)
         return self._many(connection, fences, acknowledge.archive_many, earlier)
+
+    def _completed_before(self, connection: Connection) -> Callable[[list[Fence]], set[Fence]]:
+        return lambda again: self._were_archived(connection, again, "completed")
 
     def _delete(self, connection: Connection, fence: Fence) -> None:
         if not self._delete_many(connection, [fence])[0]:

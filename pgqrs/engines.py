@@ -10,12 +10,13 @@ import select
 import threading
 from typing import Any, Final
 
+from psycopg import AsyncRawCursor, RawCursor
 from sqlalchemy import Engine, create_engine, event, exc
 
 from pgqrs.config import Config
 from pgqrs.forking import forget_in_child
 
-__all__ = ["acquire", "options_of", "release", "single", "watch_for_closed"]
+__all__ = ["acquire", "async_options_of", "options_of", "release", "single", "watch_for_closed"]
 
 # A connection that waits hears nothing of a route that was lost, unless it asks.
 _KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -53,21 +54,33 @@ def single(config: Config) -> Engine:
 
 
 def options_of(config: Config) -> dict[str, Any]:
-    """Give what `create_engine` and `create_async_engine` are called with.
+    """Give what `create_engine` is called with.
 
     A single operation is one statement, so connections are in autocommit: one round trip.
+    Placeholders are PostgreSQL's own: others are looked for anew at each call in a statement of
+    more than 4,096 characters, which costs more than sending it.
     """
+    return _options_of(config, RawCursor)
+
+
+def async_options_of(config: Config) -> dict[str, Any]:
+    """Give what `create_async_engine` is called with; otherwise as `options_of`."""
+    return _options_of(config, AsyncRawCursor)
+
+
+def _options_of(config: Config, cursor: type) -> dict[str, Any]:
     # One is for who waits or runs, one for heartbeats or, while running, maintenance.
     pooled = config.max_connections - 2
     size = min(config.connection_pool_size, pooled)
     return {
         "isolation_level": "AUTOCOMMIT",
+        "paramstyle": "numeric_dollar",
         "hide_parameters": True,
         "pool_size": size,
         "max_overflow": pooled - size,
         "pool_timeout": config.connection_timeout_seconds,
         "pool_use_lifo": True,
-        "connect_args": _connect_args(config),
+        "connect_args": {"cursor_factory": cursor, **_connect_args(config)},
     }
 
 

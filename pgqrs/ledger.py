@@ -8,7 +8,7 @@ from typing import Final
 
 from pgqrs.errors import LeaseLostError
 from pgqrs.forking import forget_in_child
-from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.types import QueueMessage
 
 __all__ = ["LIMIT", "Ledger"]
@@ -21,7 +21,7 @@ class Ledger:
     """Message ids with the read counts they were leased under, oldest first."""
 
     def __init__(self) -> None:
-        self._leases: dict[int, tuple[Fence, float]] = {}
+        self._leases: dict[int, tuple[int, float]] = {}  # read count, until when
         self._unanswered: set[Fence] = set()
         forget_in_child(self)
 
@@ -32,15 +32,16 @@ class Ledger:
         first = messages[0]
         length = first.vt - (first.dequeued_at or first.vt)
         until = time.monotonic() + length.total_seconds()
-        for message in messages:
-            self._leases.pop(message.id, None)
-            self._leases[message.id] = (Fence(message.id, message.read_ct), until)
+        leased = {message.id: (message.read_ct, until) for message in messages}
+        for again in leased.keys() & self._leases.keys():
+            self._leases.pop(again, None)
+        self._leases.update(leased)
         while len(self._leases) > LIMIT:
             self._leases.pop(next(iter(self._leases)), None)
 
     def renew(self, message: QueueMessage) -> None:
         """Note the new end of a lease, if it is one of these."""
-        if self._has(Fence(message.id, message.read_ct)):
+        if self._has(fence_of(message)):
             self.add([message])
 
     def fence(self, message_id: int) -> Fence:
@@ -48,7 +49,7 @@ class Ledger:
         found = self._leases.get(message_id)
         if found is None:
             raise LeaseLostError(message_id, "this consumer did not lease it, or is done with it")
-        return found[0]
+        return Fence(message_id, found[0])
 
     def drop(self, fences: Iterable[Fence]) -> None:
         """Forget leases that were acknowledged, given back or lost, but no later ones."""
@@ -58,7 +59,7 @@ class Ledger:
 
     def fences(self) -> list[Fence]:
         """Give all that is remembered."""
-        return [fence for fence, _ in list(self._leases.values())]
+        return [Fence(number, read_ct) for number, (read_ct, _) in list(self._leases.items())]
 
     def sending(self, fences: Iterable[Fence]) -> set[Fence]:
         """Note that these are being acknowledged; give those that were before, without a reply."""
@@ -81,4 +82,5 @@ class Ledger:
         self._unanswered = set()
 
     def _has(self, fence: Fence) -> bool:
-        return self._leases.get(fence.message_id, (None,))[0] == fence
+        message_id, read_ct = fence
+        return self._leases.get(message_id, (None,))[0] == read_ct

@@ -231,15 +231,6 @@ class Tables(NamedTuple):
     messages: Table
     archive: Table
 
-    def short(self) -> Tables:
-        """Give them by names of a letter, but for the archive, for statements that are long.
-
-        Beyond 4,096 characters psycopg parses a statement's placeholders anew at each call.
-        """
-        names = {"queues": "q", "workers": "w", "messages": "m"}
-        aliases: dict[str, Any] = {k: getattr(self, k).alias(name) for k, name in names.items()}
-        return self._replace(**aliases)
-
 
 @cache
 def tables(schema: str = DEFAULT_SCHEMA) -> Tables:

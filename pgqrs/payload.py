@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -21,10 +22,22 @@ B = TypeVar("B", bound=BaseModel)
 MAX_DEPTH: Final = 200
 """How deep lists and objects may nest: far below where any JSON parser of a consumer gives up."""
 
-# Made once: json.dumps and json.loads make or look for more at each call.
-_written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+def _writer() -> Callable[[Any], str]:
+    """Give what writes JSON, made once: for json.dumps making it takes as long as writing."""
+    plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # not CPython
+        return plain.encode
+    escaped = json.encoder.encode_basestring
+    write = make(None, plain.default, escaped, None, ":", ",", False, False, False)
+    return lambda value: "".join(write(value, 0))
+
+
+_written = _writer()
 _parsed = json.JSONDecoder().raw_decode
 
+_PLAIN: Final = (dict, list)
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 # A string, or a number written with an exponent (the group); strings are matched to be skipped.
 # Digits are looked at once each, from where their number begins.
@@ -56,7 +69,7 @@ def encode(payload: Any, limit: int | None = None) -> str:
     not JSON, would not come back equal (a tuple, a set, a key that is not a string, NaN), cannot
     be held by PostgreSQL (NUL, a lone surrogate), nests deeper than `MAX_DEPTH`, or is too large.
     """
-    if isinstance(payload, str | bytes):
+    if type(payload) not in _PLAIN and isinstance(payload, str | bytes):
         text = _checked_text(payload)
         exponents = _MAYBE_EXPONENT.search(text) is not None
     else:
@@ -84,6 +97,8 @@ def decode(text: str) -> Any:
 
 
 def _value_of(payload: Any) -> Any:
+    if type(payload) in _PLAIN:  # which pydantic takes longer to tell than JSON to write
+        return payload
     if isinstance(payload, BaseModel):
         return _dumped_model(payload)
     return payload.value if isinstance(payload, Json) else payload
@@ -99,12 +114,22 @@ def _dumped(value: Any) -> str:
                 " numbers, booleans, None and objects with string keys"
             )
     except RecursionError:
-        raise PayloadError(_too_deep()) from None
+        raise PayloadError(_endless(value)) from None
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, PayloadError):
             raise
         raise PayloadError(f"payload is not JSON: {error}") from error
     return text
+
+
+def _endless(value: Any) -> str:
+    try:
+        json.dumps(value)  # which looks for circles
+    except RecursionError:
+        pass
+    except (TypeError, ValueError) as error:
+        return f"payload is not JSON: {error}"
+    return _too_deep()
 
 
 def _dumped_model(model: BaseModel) -> Any:
@@ -183,7 +208,7 @@ def _check_size(text: str, limit: int | None) -> None:
 
 
 def _check_depth(text: str) -> None:
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
+    if len(text) <= 2 * MAX_DEPTH or text.count("[") + text.count("{") <= MAX_DEPTH:
         return
     depth = 0
     for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):

@@ -138,4 +138,6 @@ class ProducerSteps(WorkerSteps):
 
 
 def _type_of(payload: Any) -> str | None:
-    return payload.message_type if isinstance(payload, Message) else None
+    # A plain object is what most are, and pydantic takes long to tell.
+    plain = type(payload) is dict
+    return payload.message_type if not plain and isinstance(payload, Message) else None

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from pgqrs.payload import decode, validated
+from pgqrs.quick import quick
 
 __all__ = [
     "ArchiveMode",
@@ -134,6 +135,10 @@ class QueueMessage(Generic[P]):
     def attempts(self) -> int:
         """How many leases count against `max_attempts`: those not given back unstarted."""
         return self.read_ct - self.returned_ct
+
+
+message_of = quick(QueueMessage)
+"""Make a message of its fields by position, as `QueueMessage` does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import selectors
 import socket
 import tempfile
@@ -87,11 +88,11 @@ class Lossy:
                     return
                 for key, _ in ready:
                     data = key.fileobj.recv(2**20)  # type: ignore[union-attr]
-                    if not data or (key.fileobj is client and self._loses(data, server)):
+                    if not data or (key.fileobj is client and self._loses(data, client, server)):
                         return
                     key.data.sendall(data)
 
-    def _loses(self, data: bytes, server: socket.socket) -> bool:
+    def _loses(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
         self.requests.append(data)
         if not self._losses or self._losses[0][0] not in data:
             return False
@@ -100,7 +101,11 @@ class Lossy:
             server.sendall(data)
             reply = b""
             while READY not in reply[-6:]:
-                reply += server.recv(2**20)
+                ready, _, _ = select.select([client, server], [], [])
+                if client in ready:  # the rest of a long request
+                    server.sendall(client.recv(2**20))
+                if server in ready:
+                    reply += server.recv(2**20)
         then()
         return True
 

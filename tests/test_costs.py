@@ -67,6 +67,7 @@ OPERATIONS: dict[str, Callable[[House], Callable[[], object]]] = {
     "dequeue_batch": lambda h: partial(h.consumer.dequeue_batch, 10),
     "archive": lambda h: partial(h.consumer.archive, h.one(), output={"ok": True}),
     "archive_batch": lambda h: partial(h.consumer.archive_batch, h.held(10)),
+    "archive_and_dequeue": lambda h: partial(h.consumer.archive_and_dequeue, h.held(10), 10),
     "delete": lambda h: partial(h.consumer.delete, h.one()),
     "delete_batch": lambda h: partial(h.consumer.delete_batch, h.held(10)),
     "extend_visibility": lambda h: partial(h.consumer.extend_visibility, h.one(), 60),

@@ -147,6 +147,20 @@ def test_archive(loss: Loss, done: bool, by_id: bool) -> None:  # noqa: FBT001
         loss.consumer.archive(message)
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_archive_and_dequeue(loss: Loss, done: bool) -> None:  # noqa: FBT001
+    """It is sent again: what was archived counts, and what was leased then waits for its end."""
+    messages = loss.leased(2)
+    loss.producer.batch_enqueue([{}] * 4)
+    loss.proxy.lose(b"DELETE", done=done)
+    archived, next_ones = loss.consumer.archive_and_dequeue(messages, 2)
+    assert archived == [True, True]
+    assert len({message.id for message in next_ones}) == 2
+    assert (loss.count(MESSAGES), loss.count(ARCHIVED)) == (4, 2)
+    ask(loss.engine, EXPIRE)
+    assert [m.read_ct for m in loss.thief.dequeue_batch(4)] == [2, 2, 1 + done, 1 + done]
+
+
 def test_archive_without_contents(loss: Loss, admin: Admin) -> None:
     """What the archive mode leaves out is left out of the answer too, however late it came."""
     admin.update_queue("q", archive_mode="meta")

@@ -96,3 +96,33 @@ def test_a_lost_lease_is_not_counted(line: Line) -> None:
     assert lease.messages == []
     assert turn(line, messages)[0] == set()
     assert line.row(theirs[0]).consumer_worker_id == line.other.worker_id
+
+
+def test_the_public_form_does_both(line: Line) -> None:
+    """In the order given, by message or id, and what was leased can be acknowledged by id."""
+    first = leased(line, 3)
+    line.producer.batch_enqueue(["3", "4", "5"])
+    given = [first[2], first[0].id, first[0], 10**9]
+    archived, messages = line.consumer.archive_and_dequeue(given, 2)
+    assert archived == [True, True, False, False]
+    assert [m.payload for m in messages] == [3, 4]
+    assert line.archived().keys() == {first[0].id, first[2].id}
+    archived, (last,) = line.consumer.archive_and_dequeue([m.id for m in messages], 2, vt=60)
+    assert archived == [True, True]
+    assert last.dequeued_at is not None
+    assert last.vt - last.dequeued_at >= dt.timedelta(seconds=59)
+
+
+def test_the_public_form_leases_whatever_was_held(line: Line) -> None:
+    """Nothing to archive, or a lost lease, does not keep the next from coming."""
+    line.producer.batch_enqueue(range(3))
+    archived, (one,) = line.consumer.archive_and_dequeue([])
+    assert (archived, one.payload) == ([], 0)
+    line.expire_all()
+    (again,) = line.other.dequeue_batch(1)
+    assert again.id == one.id
+    archived, (two,) = line.consumer.archive_and_dequeue([one])
+    assert (archived, two.payload) == ([False], 1)
+    with pytest.raises(ValueError, match="at least 1"):
+        line.consumer.archive_and_dequeue([two], 0)
+    assert line.archived() == {}

@@ -115,6 +115,17 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
         """Finish many as completed; says for each, in order, whether its lease was held."""
         return await self._run(self._steps.archiving_many(messages))
 
+    async def archive_and_dequeue(
+        self, messages: Iterable[Held], size: int = 1, vt: Duration | None = None
+    ) -> tuple[list[bool], list[QueueMessage]]:
+        """Finish many as completed and lease up to `size` due messages, in one statement.
+
+        Contract and errors are those of `pgqrs.Consumer.archive_and_dequeue`.
+        """
+        archived, leased = await self._run(self._steps.exchanging(messages, size, vt))
+        self._keep_alive(leased)
+        return archived, leased
+
     async def delete(self, message: Held) -> None:
         """Finish a message without a trace. Raises LeaseLostError."""
         await self._run(self._steps.deleting(message))

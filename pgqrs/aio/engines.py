@@ -34,7 +34,7 @@ class Engines:
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
             self._drop_closed_loops()
-            engine = create_async_engine(self.config.url, **engines.options_of(self.config))
+            engine = create_async_engine(self.config.url, **engines.async_options_of(self.config))
             engines.watch_for_closed(engine.sync_engine)
             opened: weakref.WeakSet[Any] = weakref.WeakSet()
             event.listen(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from pgqrs.statements import lease as sql
-from pgqrs.types import QueueMessage, WorkerStatus
+from pgqrs.statements.columns import MESSAGE
+from pgqrs.types import QueueMessage, WorkerStatus, message_of
 
 __all__ = ["Lease", "Terms", "found", "lease"]
+
+_MORE: Final = 3 + len(MESSAGE)  # where what other statements add to the rows begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,12 @@ def lease(
 ) -> Lease:
     """Lease up to `terms.size` due messages, the highest priority first, then the oldest."""
     rows = connection.execute(sql.lease(schema), terms.parameters(queue_id, worker_id)).all()
-    return found([tuple(row) for row in rows])
+    return found(rows)
 
 
-def found(rows: Sequence[tuple[Any, ...]]) -> Lease:
+def found(rows: Sequence[Any]) -> Lease:
     """Make a lease of the rows that its statement gave."""
-    status, paused, next_due = rows[0][:3]
-    messages = [QueueMessage(*row[3:]) for row in rows if row[3] is not None]
+    status, paused, next_due, first = rows[0][:4]
+    messages = [] if first is None else [message_of(*row[3:_MORE]) for row in rows]
     messages.sort(key=lambda message: (-message.priority, message.id))
     return Lease(messages, status and WorkerStatus(status), paused, next_due)

@@ -84,16 +84,20 @@ def finish_and_lease(
     rows = connection.execute(turn.finish_and_lease(schema), parameters).all()
     ids = rows[0][-1]
     held = {each.fence for each in finishes if ids is None or each.fence.message_id in ids}
-    return held, found([tuple(row[:-1]) for row in rows])
+    return held, found(rows)
 
 
 def _finishing(finishes: Sequence[Finish], worker_id: int) -> dict[str, Any]:
     return {
         **_many([finish.fence for finish in finishes], worker_id),
-        "outcomes": [finish.status for finish in finishes],
-        "results": [finish.output for finish in finishes],
-        "reasons": [finish.error for finish in finishes],
+        "outcomes": _unless_all("completed", [finish.status for finish in finishes]),
+        "results": _unless_all(None, [finish.output for finish in finishes]),
+        "reasons": _unless_all(None, [finish.error for finish in finishes]),
     }
+
+
+def _unless_all(usual: str | None, values: list[str | None] | list[str]) -> Sequence[str | None]:
+    return [] if values.count(usual) == len(values) else values  # type: ignore[arg-type]
 
 
 def fail_many(

@@ -15,11 +15,11 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from pgqrs.consumer_steps import ConsumerSteps
-from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import Patience
 from pgqrs.runner.slots import Context, HandlerTimeoutError, Slots
-from pgqrs.runner.task import Return, Settlement, Task, fence_of, settled
+from pgqrs.runner.task import Return, Settlement, Task, settled
 from pgqrs.runner.telling import Teller
 from pgqrs.types import QueueMessage
 
@@ -27,6 +27,7 @@ __all__ = ["Lane", "Room"]
 
 S = TypeVar("S", Finish, Failure, Return)
 
+_NEVER = float("inf")
 _EXTEND_AT = 0.5  # of a lease, when it is extended
 _SETTLE_AT_ONCE = 100  # results, for which no more are waited for
 _BATCH = 500  # the most leases that one statement settles
@@ -45,6 +46,13 @@ class Room:
     prefetch: int
     time_limit: float | None
 
+    @property
+    def capacity(self) -> int:
+        """How many messages are in hand at the most; ahead of batches none are."""
+        return self.concurrency * max(self.batch_size, 1) + (
+            0 if self.batch_size else self.prefetch
+        )
+
 
 @dataclass(slots=True)
 class _Hold:
@@ -52,6 +60,11 @@ class _Hold:
 
     until: float
     length: float
+
+    @property
+    def extend_at(self) -> float:
+        """When it is to be extended."""
+        return self.until - self.length * _EXTEND_AT
 
 
 class Lane:
@@ -74,9 +87,9 @@ class Lane:
         self._backlog: deque[QueueMessage] = deque()
         self._ended: deque[tuple[Task, Any]] = deque()
         self._holds: dict[Fence, _Hold] = {}
+        self._extend_from = _NEVER  # no lease is to be extended before
         self.batch = room.batch_size > 0
-        ahead = 0 if self.batch else room.prefetch
-        self._capacity = room.concurrency * max(room.batch_size, 1) + ahead
+        self._capacity = room.capacity
         self._first_result_at = 0.0
         self._unknown, self._unknown_since = 0, 0.0  # given back lately
         self._reach = 0
@@ -111,7 +124,7 @@ class Lane:
         room, known = self._room(), 0
         for message in messages:
             length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
-            self._holds[fence_of(message)] = _Hold(now + length, length)
+            self._hold(fence_of(message), now + length, length)
             if not self.knows(message):
                 self.outbox.append(Return(fence_of(message), self._until_known(message, now)))
             elif known < room:
@@ -231,7 +244,11 @@ class Lane:
     def to_extend(self) -> list[Fence]:
         """Give the leases past half their time, but for those of tasks that overran."""
         now = time.monotonic()
-        return [fence for fence, at in self._extensions() if at <= now]
+        if now < self._extend_from:
+            return []
+        at = dict(self._extensions())
+        self._extend_from = min(at.values(), default=_NEVER)
+        return [fence for fence in at if at[fence] <= now]
 
     def extended(self, asked: Iterable[Fence], held: set[Fence], until: float) -> list[Fence]:
         """Note until when leases were extended; gives those that ran out.
@@ -240,7 +257,7 @@ class Lane:
         """
         lost = [fence for fence in asked if fence not in held]
         for fence in held:
-            self._holds[fence] = _Hold(until, self._holds[fence].length)
+            self._hold(fence, until, self._holds[fence].length)
         gone = set(lost)
         self.outbox.extend(Return(f) for f in map(fence_of, self._backlog) if f in gone)
         self._backlog = deque(m for m in self._backlog if fence_of(m) not in gone)
@@ -253,9 +270,8 @@ class Lane:
         return max((hold.length for hold in self._holds.values()), default=1.0)
 
     def next_extension(self) -> float:
-        """Give the seconds until a lease is past half its time."""
-        now = time.monotonic()
-        return max(min((at for _, at in self._extensions()), default=now + 3600) - now, 0.0)
+        """Give the seconds until a lease may be past half its time."""
+        return max(self._extend_from - time.monotonic(), 0.0)
 
     def abandon(self) -> None:
         """Forget what was leased, and lease no more: it is gone with its queue."""
@@ -283,11 +299,15 @@ class Lane:
         """Give the messages in the hands of handlers; any thread may ask."""
         return sorted(message.id for task in list(self.running) for message in task.messages)
 
+    def _hold(self, fence: Fence, until: float, length: float) -> None:
+        hold = self._holds[fence] = _Hold(until, length)
+        self._extend_from = min(self._extend_from, hold.extend_at)
+
     def _extensions(self) -> Iterator[tuple[Fence, float]]:
         left_alone = {fence_of(m) for task in self.running if task.timed_out for m in task.messages}
         for fence, hold in self._holds.items():
             if fence not in left_alone:
-                yield fence, hold.until - hold.length * _EXTEND_AT
+                yield fence, hold.extend_at
 
     def _room(self) -> int:
         busy = sum(len(task.messages) for task in self.running)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.operations.settle import Failure, Finish, error_text
 from pgqrs.outcome import Dead, Done, Retry
 from pgqrs.payload import Json, encode
 from pgqrs.types import QueueMessage, span
 
-__all__ = ["Failed", "Return", "Settlement", "Task", "fence_of", "settled", "unstorable"]
+__all__ = ["Failed", "Return", "Settlement", "Task", "settled", "unstorable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,6 @@ class Task:
         return list(self.messages) if self.batch else self.messages[0]
 
 
-def fence_of(message: QueueMessage) -> Fence:
-    """Give the fence of a leased message."""
-    return Fence(message.id, message.read_ct)
-
-
 def settled(task: Task, result: Any, failed: Failed) -> list[Settlement]:
     """Give how each lease of a task ends, from what its handler returned or raised.
 
@@ -73,6 +68,8 @@ def settled(task: Task, result: Any, failed: Failed) -> list[Settlement]:
 
 
 def _settlement(message: QueueMessage, result: Any, failed: Failed) -> Settlement:
+    if result is None:
+        return Finish(fence_of(message))
     if not isinstance(result, BaseException):
         try:
             return _ending(fence_of(message), result)

@@ -32,9 +32,10 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
+from pgqrs.statements.arrays import numbers
 from pgqrs.statements.columns import ARCHIVED, MESSAGE, as_sent
 from pgqrs.statements.per_schema import per_schema
 
@@ -158,7 +159,7 @@ def find_archived(t: Tables) -> Executable:
 def exist(t: Tables) -> Executable:
     """Give which of `mids` are still somewhere, among the messages or archived of `queue`."""
     m = t.messages
-    mids = bindparam("mids", type_=ARRAY(BigInteger))
+    mids = numbers("mids", BigInteger)
     asked = func.unnest(mids).table_valued("mid").render_derived("asked")
     found = _one_archived(t, asked.c.mid, [t.archive.c.id])
     archived = select(found.c.id).select_from(asked.join(found, true()))
@@ -192,10 +193,7 @@ def _fence_of_one(t: Tables) -> tuple[ColumnElement[bool], ...]:
 
 
 def _held() -> Any:
-    arrays = (
-        bindparam("mids", type_=ARRAY(BigInteger)),
-        bindparam("rcs", type_=ARRAY(Integer)),
-    )
+    arrays = (numbers("mids", BigInteger), numbers("rcs", Integer))
     return func.unnest(*arrays).table_valued("mid", "rc").render_derived("held")
 
 

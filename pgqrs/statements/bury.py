@@ -49,18 +49,18 @@ def exhausted(t: Tables, limit_of_queue: ScalarSelect[int]) -> ColumnElement[boo
 
 
 def dead(t: Tables, chosen: Select[Any]) -> CTE:
-    """Delete the messages of the chosen ids; its columns are those of the table, by their names."""
+    """Delete the messages of the chosen ids, and hand on what is kept of them."""
     m = t.messages
     gone = delete(m).where(m.c.id == any_(func.array(chosen.scalar_subquery())))
-    return gone.returning(literal_column(f"{m.name}.*")).cte("dead")
+    return gone.returning(*(m.c[name] for name in (*_AS_THEY_ARE, "payload", "error"))).cte("dead")
 
 
 def buried(t: Tables, gone: CTE, archive_mode: ScalarSelect[str]) -> CTE:
     """Keep what died: without its payload where the archive mode is meta, otherwise whole."""
     archived: dict[str, ColumnElement[Any]] = {
-        **{name: literal_column(name) for name in _AS_THEY_ARE},
-        "payload": case((archive_mode != literal_column("'meta'"), literal_column("payload"))),
-        "error": func.coalesce(literal_column("error"), _LAST_LEASE_RAN_OUT),
+        **{name: gone.c[name] for name in _AS_THEY_ARE},
+        "payload": case((archive_mode != literal_column("'meta'"), gone.c.payload)),
+        "error": func.coalesce(gone.c.error, _LAST_LEASE_RAN_OUT),
         "archived_at": func.clock_timestamp(),
         "status": literal_column("'dead'", Text),
     }

@@ -38,22 +38,28 @@ def enqueue_one(t: Tables) -> Executable:
     Gives (id, queue_id, vt, enqueued_at, nothing), or no row where there is no such queue.
     """
     row = _row(t, cast(bindparam("json", type_=Text), JSONB))
-    return _insert(t, row, select(*row.values()).where(_is_the_queue(t)))
+    statement: Executable = _insert(t, row, select(*row.values()).where(_is_the_queue(t)), _rung())
+    return statement
 
 
 @per_schema
 def enqueue_many(t: Tables) -> Executable:
-    """Insert the items of one JSON array, in its order; parameters and rows as `enqueue_one`.
+    """Insert the items of one JSON array, in its order; parameters as `enqueue_one`.
 
-    One jsonb array is several times faster than rows of parameters, and takes an eighth of the
-    client's CPU that an array of texts does.
+    Gives one row: (the ids as the text of an array, smaller ones for earlier items, queue_id, vt,
+    enqueued_at, nothing), nulls where there is no such queue. One jsonb array is several times
+    faster than rows of parameters, and takes an eighth of the client's CPU that an array of texts
+    does; of what is left, a row given back for each message would be most.
     """
     array = cast(bindparam("json", type_=Text), JSONB)
     elements = func.jsonb_array_elements(array)
     items = elements.table_valued("value", with_ordinality="position").render_derived("items")
     row = _row(t, items.c.value)
     rows = select(*row.values()).select_from(t.queues.join(items, _is_the_queue(t)))
-    return _insert(t, row, rows.order_by(items.c.position))
+    added = _insert(t, row, rows.order_by(items.c.position)).cte("added")
+    ids = cast(func.array_agg(added.c.id), Text)
+    alike = [func.min(added.c[name]) for name in ("queue_id", "vt", "enqueued_at")]
+    return select(ids, *alike, _rung())
 
 
 def _row(t: Tables, payload: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
@@ -75,9 +81,12 @@ def _is_the_queue(t: Tables) -> ColumnElement[bool]:
     return t.queues.c.queue_name == bindparam("queue", type_=Text)
 
 
-def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any) -> Executable:
+def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any, *more: Any) -> Any:
     m = t.messages
     statement = insert(m).from_select(list(row), rows, include_defaults=False)
+    return statement.returning(m.c.id, m.c.queue_id, m.c.vt, m.c.enqueued_at, *more)
+
+
+def _rung() -> ColumnElement[Any]:
     notify = func.pg_notify(bindparam("channel", type_=Text), literal_column("''"))
-    rung = case((bindparam("rings", type_=Boolean), notify))
-    return statement.returning(m.c.id, m.c.queue_id, m.c.vt, m.c.enqueued_at, rung)
+    return case((bindparam("rings", type_=Boolean), notify))

@@ -25,7 +25,6 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     Text,
-    all_,
     any_,
     bindparam,
     case,
@@ -65,23 +64,19 @@ def lease(t: Tables) -> Executable:
     return statement
 
 
-def leasing(t: Tables, *more: ColumnElement[Any], spares: ColumnElement[Any] | None = None) -> Any:
+def leasing(t: Tables, *more: ColumnElement[Any], spares: Select[Any] | None = None) -> Any:
     """Build a lease whose rows have `more` columns at their end.
 
-    `spares` are ids that are left alone: the same statement does something else with them.
+    `spares` gives ids that are left alone: the same statement does something else with them.
     """
-    t = t.short()
     me = _me(t)
-    others = [] if spares is None else [unestimated(t.messages.c.id != all_(spares))]
+    others = [] if spares is None else [unestimated(t.messages.c.id.not_in(spares))]
     arms = _arms(t, me, others)
-    rank: tuple[Any, Any] = (literal_column("id", BigInteger), literal_column("priority"))
-    due = union_all(*(select(*rank).select_from(arm) for arm in arms)).subquery("due")
-    ranked = select(rank[0]).select_from(due).order_by(rank[1].desc(), rank[0])
-    best = ranked.limit(_n()).cte("best")
+    due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
+    best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
     leased = _leased(t, me, best)
     nothing = leased.c.id.is_(None)
-    message: Any = literal_column("leased.*")
-    found = (me.c.status, me.c.paused, case((nothing, _next_due(t))), message, *more)
+    found = (me.c.status, me.c.paused, case((nothing, _next_due(t))), *leased.c, *more)
     rows = select(*found).select_from(me.outerjoin(leased, true()))
     return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1], others))
 

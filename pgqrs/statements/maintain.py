@@ -22,7 +22,6 @@ from sqlalchemy import (
     exists,
     func,
     literal,
-    literal_column,
     select,
     text,
     update,
@@ -60,13 +59,11 @@ def bury(t: Tables) -> Executable:
 
     Parameters: queue, n, default_attempts. A paused queue is left as it is.
     """
-    t = t.short()
     terms = _terms(t)
     limit = select(terms.c.max_attempts).scalar_subquery()
     gone = dead(t, _expired(t, terms, unestimated(exhausted(t, limit))))
     mode = select(terms.c.archive_mode).scalar_subquery()
-    ids = select(literal_column("id", BigInteger)).select_from(gone)
-    return ids.add_cte(buried(t, gone, mode))
+    return select(gone.c.id).add_cte(buried(t, gone, mode))
 
 
 @per_schema

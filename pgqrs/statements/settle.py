@@ -33,20 +33,22 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from pgqrs.models import DELAYED, Tables
 from pgqrs.statements.acknowledge import kept, mode_of
+from pgqrs.statements.arrays import numbers
 from pgqrs.statements.columns import MESSAGE
 from pgqrs.statements.per_schema import per_schema
 
 __all__ = ["extend_many", "fail_many", "finish_many", "finished"]
 
-_GROWN_OUT: ColumnElement[int] = literal_column(
-    "40"
-)  # doublings after which any delay is past every cap
+_COMPLETED: ColumnElement[str] = literal_column("'completed'", Text)
+# Doublings after which any delay is past every cap.
+_GROWN_OUT: ColumnElement[int] = literal_column("40")
 
 
 @per_schema
 def finish_many(t: Tables) -> Executable:
     """Archive messages (mids, rcs) of `worker` with outcomes, results and reasons.
 
+    Of the last three an array may be shorter: the rest is completed, without result and reason.
     Gives (id, read count) of those that were held.
     """
     gone = finished(t)
@@ -62,7 +64,7 @@ def finished(t: Tables) -> CTE:
         .where(*_fence(t, held))
         .returning(
             *_leaving(t),
-            held.c.outcome.label("status"),
+            func.coalesce(held.c.outcome, _COMPLETED).label("status"),
             func.coalesce(cast(held.c.reason, JSONB), m.c.error).label("error"),
             cast(held.c.result, JSONB).label("output"),
         )
@@ -107,10 +109,10 @@ def extend_many(t: Tables) -> Executable:
 
 
 def _held(*more: tuple[str, Any]) -> Any:
-    columns = [("mid", BigInteger), ("rc", Integer), *more]
-    arrays = [bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in columns]
-    names = [name for name, _ in columns]
-    return func.unnest(*arrays).table_valued(*names).render_derived("held")
+    fences = (numbers("mids", BigInteger), numbers("rcs", Integer))
+    arrays = [bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in more]
+    names = ("mid", "rc", *(name for name, _ in more))
+    return func.unnest(*fences, *arrays).table_valued(*names).render_derived("held")
 
 
 def _fence(t: Tables, held: Any) -> tuple[ColumnElement[bool], ...]:

@@ -8,16 +8,15 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Executable,
-    bindparam,
     case,
     func,
     literal_column,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgqrs.models import Tables
 from pgqrs.statements.acknowledge import kept, mode_of
+from pgqrs.statements.arrays import numbers
 from pgqrs.statements.lease import leasing
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.settle import finished
@@ -37,9 +36,9 @@ def finish_and_lease(t: Tables) -> Executable:
     was before.
     """
     gone = finished(t)
-    mids = bindparam("mids", type_=ARRAY(BigInteger))
+    mids = numbers("mids", BigInteger)
     some = case((func.count() < func.cardinality(mids), func.array_agg(gone.c.id)))
     held = select(func.coalesce(some, case((func.count() == 0, _NONE)))).select_from(gone)
-    rows = leasing(t, held.scalar_subquery(), spares=mids)
+    rows = leasing(t, held.scalar_subquery(), spares=select(func.unnest(mids)))
     statement: Executable = rows.add_cte(kept(t, gone, mode_of(t, gone)))
     return statement
