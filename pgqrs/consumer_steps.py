@@ -5,16 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from pgqrs.call import Call, call
 from pgqrs.errors import LeaseLostError, OutcomeUnknownError, WorkerNotFoundError
+from pgqrs.leasing import Leaser
 from pgqrs.ledger import Ledger
 from pgqrs.operations import acknowledge, workers
-from pgqrs.operations import lease as leasing
 from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.operations.lease import Lease, Terms
 from pgqrs.operations.settle import (
@@ -23,7 +23,6 @@ from pgqrs.operations.settle import (
     RetryTerms,
     error_text,
     fail_many,
-    finish_and_lease,
 )
 from pgqrs.payload import Json, encode
 from pgqrs.registration import Registration
@@ -56,6 +55,7 @@ class ConsumerSteps(WorkerSteps):
     def __init__(self, registration: Registration, *, joined: bool = False) -> None:
         super().__init__(registration, joined=joined)
         self.ledger = Ledger()
+        self.leaser = Leaser(self)
         self.retry_terms = RetryTerms(
             max_attempts=self.config.max_attempts,
             delay=dt.timedelta(seconds=self.config.retry_delay_seconds),
@@ -63,9 +63,15 @@ class ConsumerSteps(WorkerSteps):
             backoff=self.config.retry_backoff,
         )
 
+    def joining(self) -> Self:
+        """Give the steps for the caller's transaction, with the same ledger."""
+        twin = super().joining()
+        twin.leaser = Leaser(twin)
+        return twin
+
     def leasing(self, size: int, vt: Duration | None) -> Call[list[QueueMessage]]:
         """Lease due messages. Raises ValueError."""
-        return call(self._lease, self._terms(size, vt))
+        return call(self._lease, self.leaser.terms(size, vt))
 
     def archiving(self, held: Held, status: str, output: Any) -> Call[ArchivedMessage]:
         """Archive one. Raises LeaseLostError, PayloadError, ValueError."""
@@ -83,7 +89,7 @@ class ConsumerSteps(WorkerSteps):
         self, many: Iterable[Held], size: int, vt: Duration | None
     ) -> Call[tuple[list[bool], list[QueueMessage]]]:
         """Archive as completed and lease due messages. Raises ValueError."""
-        fences, terms = self._fences(many), self._terms(size, vt)
+        fences, terms = self._fences(many), self.leaser.terms(size, vt)
         return self._fenced(partial(self._exchange, fences=fences, terms=terms))
 
     def deleting(self, held: Held) -> Call[None]:
@@ -142,32 +148,27 @@ class ConsumerSteps(WorkerSteps):
         except LeaseLostError:
             return None
 
-    def _terms(self, size: int, vt: Duration | None) -> Terms:
-        if size < 1:
-            raise ValueError(f"a batch has at least 1 message, not {size}")
-        return Terms(
-            size=min(size, self.config.max_batch_size),
-            timeout=None if vt is None else span(vt),
-            default_timeout=dt.timedelta(seconds=self.config.default_lock_time_seconds),
-            default_attempts=self.config.max_attempts,
-        )
-
     def _fenced(self, step: Callable[[Connection], T]) -> Call[T]:
         return Call(step, changes=True, repeats=True)
 
     def waiting(self, vt: Duration | None) -> Call[Lease]:
         """Lease one message, and learn when the next may come. Raises ValueError."""
-        return call(self._lease_noted, self._terms(1, vt))
+        return call(self._lease_noted, self.leaser.terms(1, vt))
 
     def lease_for_run(self, connection: Connection, size: int) -> Lease:
         """Lease for a running worker, which keeps its own books. Raises QueueNotFoundError."""
-        return self._lease_or_register(connection, self._terms(size, None))
+        return self.leaser.lease(connection, self.leaser.terms(size, None))
 
     def finish_for_run(
         self, connection: Connection, finishes: Sequence[Finish], size: int
     ) -> tuple[set[Fence], Lease]:
         """Finish and lease in one statement; gives the fences that held, and the lease."""
-        return self._finish_and_lease(connection, finishes, self._terms(size, None))
+        terms = self.leaser.terms(size, None)
+        return self.leaser.finish_and_lease(connection, finishes, terms)
+
+    def came_back(self) -> None:
+        """Note that messages wait again: the next lease looks for them everywhere."""
+        self.leaser.floor.drop()
 
     def finished_before(self, connection: Connection, finishes: Sequence[Finish]) -> set[Fence]:
         """Give those that were finished by a statement whose reply was lost."""
@@ -199,30 +200,13 @@ class ConsumerSteps(WorkerSteps):
         return self._lease_noted(connection, terms).messages
 
     def _lease_noted(self, connection: Connection, terms: Terms) -> Lease:
-        lease = self._lease_or_register(connection, terms)
+        lease = self.leaser.lease(connection, terms)
         self._leased(connection, lease)
         return lease
 
     def _leased(self, connection: Connection, lease: Lease) -> None:
         self.ledger.add(lease.messages)
         self.beat_if_due(connection)
-
-    def _lease_or_register(self, connection: Connection, terms: Terms) -> Lease:
-        lease = self._lease_once(connection, terms)
-        if lease.worker_status is None or lease.queue_paused is None:
-            # The queue was deleted (and perhaps made again): start anew, or say that it is gone.
-            self.registration.forget()
-            lease = self._lease_once(connection, terms)
-        return lease
-
-    def _finish_and_lease(
-        self, connection: Connection, finishes: Sequence[Finish], terms: Terms
-    ) -> tuple[set[Fence], Lease]:
-        holder = self.register(connection)
-        held, lease = finish_and_lease(connection, self.schema, holder, finishes, terms)
-        if lease.worker_status is None or lease.queue_paused is None:
-            lease = self._lease_or_register(connection, terms)
-        return held, lease
 
     def _exchange(
         self, connection: Connection, fences: Sequence[Fence | None], terms: Terms
@@ -233,7 +217,7 @@ class ConsumerSteps(WorkerSteps):
             connection: Connection, _schema: str, _worker_id: int, held: Sequence[Fence]
         ) -> set[Fence]:
             finishes = [Finish(fence) for fence in held]
-            done, lease = self._finish_and_lease(connection, finishes, terms)
+            done, lease = self.leaser.finish_and_lease(connection, finishes, terms)
             leases.append(lease)
             return done
 
@@ -287,6 +271,7 @@ class ConsumerSteps(WorkerSteps):
         holder = self.register(connection)
         dead = fail_many(connection, self.schema, holder, [failure], self.retry_terms)
         self._answered([fence])
+        self.came_back()
         if fence in dead:
             return dead[fence]
         if not again:
@@ -311,16 +296,13 @@ class ConsumerSteps(WorkerSteps):
         def give_back(
             connection: Connection, schema: str, worker_id: int, held: Sequence[Fence]
         ) -> set[Fence]:
+            self.came_back()
             return acknowledge.release(connection, schema, worker_id, held, delay)
 
         def earlier(again: list[Fence]) -> set[Fence]:
             return set(again)
 
         return self._many(connection, fences, give_back, earlier)
-
-    def _lease_once(self, connection: Connection, terms: Terms) -> Lease:
-        queue_id, worker_id = self.register(connection)
-        return leasing.lease(connection, self.schema, queue_id, worker_id, terms)
 
     def _holder(self) -> tuple[int, int]:
         return self.registration.queue_id or -1, self.registration.worker_id or -1

@@ -20,7 +20,7 @@ from pgqrs.statements import (
     supervise,
     turn,
 )
-from pgqrs.statements.lease import lease
+from pgqrs.statements.lease import lease, lease_above
 
 SPAN = dt.timedelta(seconds=30)
 STEADY, LATE, IDLE, BEHIND = 1, 2, 3, 4
@@ -29,6 +29,8 @@ READY, DELAYED, LEASED = "messages_ready", "messages_delayed", "messages_leased"
 PK, HISTORY = "messages_pkey", "archive_pkey"
 ARMS = frozenset([READY, DELAYED, LEASED, PK])
 LEASING = {"default_timeout": SPAN, "default_attempts": 5}
+EVER, NEVER = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2000, 3000))
+FIRST, MIDDLE = -1, 30_000
 BODY = '{"text": "' + "x" * 185 + '"}'
 
 
@@ -93,6 +95,11 @@ def leased(queue: int, n: int) -> Callable[[Connection, Scene], object]:
     return lambda connection, scene: connection.execute(lease(scene.schema), values | LEASING).all()
 
 
+def leased_above(n: int) -> Callable[[Scene], dict[str, Any]]:
+    terms = {"queue": STEADY, "worker": HOLDER[STEADY], "n": n, "timeout": None}
+    return given(**terms, **LEASING, floor=MIDDLE, since=EVER)
+
+
 def one(**more: Any) -> Callable[[Scene], dict[str, Any]]:
     return lambda scene: {"mid": scene.ids[0], "rc": scene.counts[0], "worker": 2, **more}
 
@@ -154,8 +161,6 @@ ENQUEUEING = [
     produced("enqueue 100", lambda producer: producer.batch_enqueue([BODY] * 100), n=100),
 ]
 UPTO = 2**62
-EVER, NEVER = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2000, 3000))
-FIRST, MIDDLE = -1, 30_000
 PURGING = [
     case(
         f"purge {n} {statement.__name__} of {queue}",
@@ -331,7 +336,21 @@ TURN = [
     )
     for n in (1, 100)
 ]
+BOUNDED = [
+    case(
+        f"lease {n} from bounds on",
+        lease_above,
+        leased_above(n),
+        *ARMS,
+        n=n,
+        each=14,
+        base=40,
+        sorted_rows=3 * n,
+    )
+    for n in (1, 100)
+]
 CASES = [
+    *BOUNDED,
     *TURN,
     *MAINTAINING,
     *ACKNOWLEDGING,

@@ -91,7 +91,8 @@ class Tap:
         event.listen(Engine, "before_cursor_execute", self._before)
         event.listen(Engine, "after_cursor_execute", self._after)
 
-    def _before(self, _one: Any, cursor: Any, _text: str, given: Any, *_: Any) -> None:
+    def _before(self, _one: Any, cursor: Any, _text: str, _values: Any, how: Any, _: Any) -> None:
+        given = named(how)
         leases, kind = kinds_of(given)
         if leases:
             self._leases.begin("lease", worker=given["worker"], size=given["n"])
@@ -101,7 +102,8 @@ class Tap:
             self._log.begin(kind, worker=given["worker"], fences=fences_of(given), until=until)
             self._death.at("before", kind)
 
-    def _after(self, _one: Any, cursor: Any, _text: str, given: Any, *_: Any) -> None:
+    def _after(self, _one: Any, cursor: Any, _text: str, _values: Any, how: Any, _: Any) -> None:
+        given = named(how)
         leases, kind = kinds_of(given)
         rows = taken(cursor) if leases or kind else []
         if leases and any(row["id"] for row in rows):
@@ -115,6 +117,12 @@ class Tap:
             self._log.end(outcomes=[OK if fence in held else LOST for fence in fences_of(given)])
         if leases:
             self._leases.end(leases=[lease_of(row) for row in rows if row["id"] is not None])
+
+
+def named(how: Any) -> dict[str, Any]:
+    """Give the parameters of an execution by name."""
+    given: dict[str, Any] = how.compiled_parameters[0] if how.compiled else {}
+    return given
 
 
 def leases_of(path: Path) -> Path:

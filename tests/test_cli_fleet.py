@@ -167,8 +167,11 @@ def test_a_signal_to_the_group_lets_handlers_finish(dsn: str, admin: Admin, tmp_
         (tmp_path / "go").touch()
         out, _ = process.communicate(timeout=15)
     assert process.returncode == 0
-    assert json.loads(out)["completed"] == 2
-    assert admin.queue_metrics("a").pending == 2
+    # A member may lease once more before its own thread for signals hears of them.
+    began = len(list(tmp_path.glob("began-*")))
+    assert json.loads(out)["completed"] == began >= 2
+    assert admin.queue_metrics("a").pending == 4 - began
+    assert locked(admin) == 0
 
 
 def test_a_second_signal_ends_at_once(dsn: str, admin: Admin, tmp_path: Path) -> None:

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
 
+from pgqrs.floor import Bounds
 from pgqrs.statements import lease as sql
 from pgqrs.statements.columns import MESSAGE
 from pgqrs.types import QueueMessage, WorkerStatus, message_of
 
-__all__ = ["Lease", "Terms", "found", "lease"]
+__all__ = ["Lease", "Terms", "found", "in_order", "lease"]
 
 _MORE: Final = 3 + len(MESSAGE)  # where what other statements add to the rows begins
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """How to lease: how many, for how long, and the defaults where the queue has none."""
 
     size: int
     timeout: dt.timedelta | None
     default_timeout: dt.timedelta
     default_attempts: int
+    bounds: Bounds | None = None
+    """Where to look; None for everywhere."""
 
     def parameters(self, queue_id: int, worker_id: int) -> dict[str, Any]:
         """Give the parameters of the statement that leases."""
+        bounds = {} if self.bounds is None else self.bounds._asdict()
         return {
+            **bounds,
             "queue": queue_id,
             "worker": worker_id,
             "n": self.size,
@@ -44,12 +48,14 @@ class Lease:
     """What a lease gave, and what it read of worker and queue: None where there is no such row.
 
     `next_due` is read only where nothing was leased: in how long something is due by itself.
+    `looked_for` is how long the server looked for what was.
     """
 
     messages: list[QueueMessage]
     worker_status: WorkerStatus | None
     queue_paused: bool | None
     next_due: dt.timedelta | None = None
+    looked_for: dt.timedelta | None = None
 
     @property
     def due_in(self) -> dt.timedelta | None:
@@ -62,13 +68,19 @@ def lease(
     connection: Connection, schema: str, queue_id: int, worker_id: int, terms: Terms
 ) -> Lease:
     """Lease up to `terms.size` due messages, the highest priority first, then the oldest."""
-    rows = connection.execute(sql.lease(schema), terms.parameters(queue_id, worker_id)).all()
-    return found(rows)
+    statement = sql.lease(schema) if terms.bounds is None else sql.lease_above(schema)
+    return found(connection.execute(statement, terms.parameters(queue_id, worker_id)).all())
 
 
 def found(rows: Sequence[Any]) -> Lease:
     """Make a lease of the rows that its statement gave."""
-    status, paused, next_due, first = rows[0][:4]
-    messages = [] if first is None else [message_of(*row[3:_MORE]) for row in rows]
-    messages.sort(key=lambda message: (-message.priority, message.id))
-    return Lease(messages, status and WorkerStatus(status), paused, next_due)
+    status, paused, time, first = rows[0][:4]
+    if first is None:
+        return Lease([], status and WorkerStatus(status), paused, next_due=time)
+    messages = in_order([message_of(*row[3:_MORE]) for row in rows])
+    return Lease(messages, WorkerStatus(status), paused, looked_for=time)
+
+
+def in_order(messages: Iterable[QueueMessage]) -> list[QueueMessage]:
+    """Sort messages as they are leased: the highest priority first, then the oldest."""
+    return sorted(messages, key=lambda message: (-message.priority, message.id))

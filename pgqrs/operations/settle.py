@@ -81,7 +81,8 @@ def finish_and_lease(
     """
     queue_id, worker_id = holder
     parameters = _finishing(finishes, worker_id) | terms.parameters(queue_id, worker_id)
-    rows = connection.execute(turn.finish_and_lease(schema), parameters).all()
+    turns = turn.finish_and_lease if terms.bounds is None else turn.finish_and_lease_above
+    rows = connection.execute(turns(schema), parameters).all()
     ids = rows[0][-1]
     held = {each.fence for each in finishes if ids is None or each.fence.message_id in ids}
     return held, found(rows)

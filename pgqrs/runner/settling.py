@@ -116,6 +116,7 @@ class Settler:
         steps, again = lane.steps, lane.sending(failures)
         holder = steps.register(connection)
         dead = settle.fail_many(connection, steps.schema, holder, failures, steps.retry_terms)
+        steps.came_back()
         self._report.failed += len(failures)
         self._report.dead += sum(dead.values())
         self._done(lane, failures, dead.keys() | again)
@@ -128,6 +129,7 @@ class Settler:
         fences = [each.fence for each in returned]
         schema, wait = lane.steps.schema, returned[0].wait
         held = acknowledge.release(connection, schema, worker_id, fences, wait)
+        lane.steps.came_back()
         self._report.returned += len(returned)
         return held | again
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
+    DateTime,
     Executable,
     Integer,
     Interval,
@@ -43,7 +44,7 @@ from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
-__all__ = ["BURIED_AT_ONCE", "PROMOTED_AT_ONCE", "lease", "leasing"]
+__all__ = ["BURIED_AT_ONCE", "PROMOTED_AT_ONCE", "lease", "lease_above", "leasing"]
 
 BURIED_AT_ONCE = 100
 """The most exhausted messages one lease moves to the archive."""
@@ -57,28 +58,48 @@ def lease(t: Tables) -> Executable:
     """Lease up to `n` messages of `queue` for `worker`.
 
     Parameters: queue, worker, n, timeout (or null), default_timeout, default_attempts.
-    A row is (worker status, queue paused, in how long the next message is due, the columns of a
-    message); only where nothing is leased is there a time, and then nulls for the message.
+    A row is (worker status, queue paused, a time, the columns of a message). The time is how long
+    the looking took; where nothing is leased it is in how long the next message is due, and then
+    there are nulls for the message.
     """
     statement: Executable = leasing(t)
     return statement
 
 
-def leasing(t: Tables, *more: ColumnElement[Any], spares: Select[Any] | None = None) -> Any:
+@per_schema
+def lease_above(t: Tables) -> Executable:
+    """Lease as `lease` does: of the ready from the id `floor` on, of the others from `since` on.
+
+    Bounds that are tested inside an index, without a look at the rows, of which thousands may be
+    dead. A lower bound for each priority would be better still, but an equal priority lets
+    PostgreSQL walk the primary key instead.
+    """
+    statement: Executable = leasing(t, bounded=True)
+    return statement
+
+
+def leasing(
+    t: Tables,
+    *more: ColumnElement[Any],
+    spares: Select[Any] | None = None,
+    bounded: bool = False,
+) -> Any:
     """Build a lease whose rows have `more` columns at their end.
 
     `spares` gives ids that are left alone: the same statement does something else with them.
     """
     me = _me(t)
     others = [] if spares is None else [unestimated(t.messages.c.id.not_in(spares))]
-    arms = _arms(t, me, others)
+    arms = _arms(t, me, others, bounded=bounded)
     due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
     best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
     leased = _leased(t, me, best)
-    nothing = leased.c.id.is_(None)
-    found = (me.c.status, me.c.paused, case((nothing, _next_due(t))), *leased.c, *more)
-    rows = select(*found).select_from(me.outerjoin(leased, true()))
-    return rows.add_cte(_promoted(t, arms[1:], best), _buried(t, me, arms[-1], others))
+    looked = leased.c.dequeued_at - func.statement_timestamp()
+    time = case((leased.c.id.is_(None), _next_due(t)), else_=looked)
+    rows = select(me.c.status, me.c.paused, time, *leased.c, *more)
+    rows = rows.select_from(me.outerjoin(leased, true()))
+    gone = _buried(t, me, arms[-1], [*others, *_since(t)] if bounded else others)
+    return rows.add_cte(_promoted(t, arms[1:], best), gone)
 
 
 def _leased(t: Tables, me: CTE, best: CTE) -> CTE:
@@ -138,8 +159,10 @@ def _me(t: Tables) -> CTE:
     )
 
 
-def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]]) -> list[CTE]:
+def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]], *, bounded: bool) -> list[CTE]:
     m = t.messages
+    above = [m.c.id >= bindparam("floor", type_=BigInteger)] if bounded else []
+    since = _since(t) if bounded else []
     come = m.c.vt <= func.statement_timestamp()
     alive = unestimated(~_exhausted(t, me))
 
@@ -149,7 +172,7 @@ def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]]) -> list[CTE]:
         )
         return rows.order_by(*order).limit(limit).with_for_update(skip_locked=True).cte(name)
 
-    ready = arm("ready", _n(), m.c.state == READY, order=[m.c.priority.desc(), m.c.id])
+    ready = arm("ready", _n(), m.c.state == READY, *above, order=[m.c.priority.desc(), m.c.id])
     # Behind a ready line that could fill the lease alone, look further; else leave the rest to
     # others, who would skip what is locked here.
     short = func.count() < _number()
@@ -157,9 +180,13 @@ def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]]) -> list[CTE]:
     late = select(func.greatest(_number(), beyond)).select_from(ready).scalar_subquery()
     return [
         ready,
-        arm("delayed", late, m.c.state == DELAYED, come, order=[m.c.vt]),
-        arm("expired", late, m.c.state == LEASED, come, alive, order=[m.c.vt]),
+        arm("delayed", late, m.c.state == DELAYED, come, *since, order=[m.c.vt]),
+        arm("expired", late, m.c.state == LEASED, come, *since, alive, order=[m.c.vt]),
     ]
+
+
+def _since(t: Tables) -> list[ColumnElement[bool]]:
+    return [t.messages.c.vt >= bindparam("since", type_=DateTime(timezone=True))]
 
 
 def _promoted(t: Tables, late: list[CTE], best: CTE) -> CTE:

@@ -21,7 +21,7 @@ from pgqrs.statements.lease import leasing
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.settle import finished
 
-__all__ = ["finish_and_lease"]
+__all__ = ["finish_and_lease", "finish_and_lease_above"]
 
 
 _NONE: ColumnElement[Any] = literal_column("'{}'::bigint[]")
@@ -35,10 +35,20 @@ def finish_and_lease(t: Tables) -> Executable:
     finished here is not leased here, although its lease may have run out: both see the table as it
     was before.
     """
+    return _turn(t)
+
+
+@per_schema
+def finish_and_lease_above(t: Tables) -> Executable:
+    """Do what `finish_many` and `lease_above` do, likewise."""
+    return _turn(t, bounded=True)
+
+
+def _turn(t: Tables, *, bounded: bool = False) -> Executable:
     gone = finished(t)
     mids = numbers("mids", BigInteger)
     some = case((func.count() < func.cardinality(mids), func.array_agg(gone.c.id)))
     held = select(func.coalesce(some, case((func.count() == 0, _NONE)))).select_from(gone)
-    rows = leasing(t, held.scalar_subquery(), spares=select(func.unnest(mids)))
+    rows = leasing(t, held.scalar_subquery(), spares=select(func.unnest(mids)), bounded=bounded)
     statement: Executable = rows.add_cte(kept(t, gone, mode_of(t, gone)))
     return statement

@@ -1,0 +1,63 @@
+"""Where a lease begins to look while dead rows make leases slow. No I/O.
+
+A snapshot that somebody holds (a long transaction, a dump, a replica) keeps rows that are finished
+from being cleaned, and every lease walks over those at the head of its indexes. What a lease found
+says where the living begin, so the next ones start there: their bounds are tested inside the index.
+Each second, and after a short result, a lease looks at everything, so nothing is hidden for longer.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from pgqrs.types import QueueMessage
+
+__all__ = ["Bounds", "Floor"]
+
+_HOLDS_FOR: Final = 1.0  # seconds
+_SLOW: Final = 0.001  # seconds of looking, and so many more for each message
+_SLOW_EACH: Final = 0.000_005
+
+
+class Bounds(NamedTuple):
+    """Of the ready the smallest id, of the others the earliest vt."""
+
+    floor: int
+    since: dt.datetime
+
+
+class Floor:
+    """The bounds of one consumer on one queue, while there are any."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._bounds: Bounds | None = None
+        self._until = 0.0
+
+    def bounds(self) -> Bounds | None:
+        """Give where to look; None for everywhere."""
+        if self._bounds is not None and self._clock() >= self._until:
+            self._bounds = None
+        return self._bounds
+
+    def found(
+        self, messages: Sequence[QueueMessage], size: int, looked_for: dt.timedelta | None
+    ) -> None:
+        """Note what a lease of up to `size` found, and how long it looked."""
+        slow = looked_for is not None and looked_for.total_seconds() > _SLOW + _SLOW_EACH * size
+        if len(messages) < size or not (slow or self._bounds):
+            self._bounds = None
+            return
+        floor = min(message.id for message in messages)
+        if self._bounds is not None:
+            self._bounds = self._bounds._replace(floor=floor)
+        elif (since := messages[0].dequeued_at) is not None:
+            self._bounds = Bounds(floor, since)
+            self._until = self._clock() + _HOLDS_FOR
+
+    def drop(self) -> None:
+        """Look everywhere next time: something may have come back below."""
+        self._bounds = None

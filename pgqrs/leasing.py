@@ -1,0 +1,84 @@
+"""Lease for one consumer: under which terms, from where on, and as which worker."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from pgqrs.floor import Bounds, Floor
+from pgqrs.operations import lease as operations
+from pgqrs.operations import settle
+from pgqrs.operations.acknowledge import Fence
+from pgqrs.operations.lease import Lease, Terms, in_order
+from pgqrs.operations.settle import Finish
+from pgqrs.types import Duration, span
+from pgqrs.worker import WorkerSteps
+
+__all__ = ["Leaser"]
+
+
+class Leaser:
+    """Leases as the worker of `steps`; in the caller's transaction it always looks everywhere."""
+
+    def __init__(self, steps: WorkerSteps) -> None:
+        self.floor = Floor()
+        self._steps = steps
+
+    def terms(self, size: int, vt: Duration | None) -> Terms:
+        """Give the terms of a lease of up to `size` messages. Raises ValueError."""
+        if size < 1:
+            raise ValueError(f"a batch has at least 1 message, not {size}")
+        config = self._steps.config
+        return Terms(
+            size=min(size, config.max_batch_size),
+            timeout=None if vt is None else span(vt),
+            default_timeout=dt.timedelta(seconds=config.default_lock_time_seconds),
+            default_attempts=config.max_attempts,
+        )
+
+    def lease(self, connection: Connection, terms: Terms) -> Lease:
+        """Lease, registering if need be. Raises QueueNotFoundError."""
+        lease = self._lease(connection, terms)
+        if lease.worker_status is None or lease.queue_paused is None:
+            # The queue was deleted (and perhaps made again): start anew, or say that it is gone.
+            self._steps.registration.forget()
+            lease = self._lease(connection, terms)
+        return lease
+
+    def finish_and_lease(
+        self, connection: Connection, finishes: Sequence[Finish], terms: Terms
+    ) -> tuple[set[Fence], Lease]:
+        """Finish and lease in one statement; gives the fences that held, and the lease."""
+        holder, bounds = self._steps.register(connection), self._bounds()
+        held, lease = settle.finish_and_lease(
+            connection, self._steps.schema, holder, finishes, terms._replace(bounds=bounds)
+        )
+        lease = self._noted(connection, lease, terms, bounds)
+        if lease.worker_status is None or lease.queue_paused is None:
+            lease = self.lease(connection, terms)
+        return held, lease
+
+    def _lease(self, connection: Connection, terms: Terms) -> Lease:
+        bounds = self._bounds()
+        lease = self._once(connection, terms._replace(bounds=bounds))
+        return self._noted(connection, lease, terms, bounds)
+
+    def _once(self, connection: Connection, terms: Terms) -> Lease:
+        queue_id, worker_id = self._steps.register(connection)
+        return operations.lease(connection, self._steps.schema, queue_id, worker_id, terms)
+
+    def _bounds(self) -> Bounds | None:
+        return None if self._steps.joined else self.floor.bounds()
+
+    def _noted(
+        self, connection: Connection, lease: Lease, terms: Terms, bounds: Bounds | None
+    ) -> Lease:
+        self.floor.found(lease.messages, terms.size, lease.looked_for)
+        missing = terms.size - len(lease.messages)
+        if bounds is None or not missing:
+            return lease
+        more = self._once(connection, terms._replace(size=missing))
+        return replace(more, messages=in_order(lease.messages + more.messages))
