@@ -12,7 +12,8 @@ from rich.console import Console
 
 import pgqrs
 from benchmarks import report
-from benchmarks.rounds import Asked, Contender, environment, rates
+from benchmarks.environments import environment
+from benchmarks.rounds import Asked, Contender, rates
 from pgqrs.embedded import EmbeddedPostgres
 
 FIGURES = (
@@ -30,6 +31,10 @@ OWN = (("psycopg", "psycopg_floor"), ("core", "core_floor"), ("pgqrs", "pgqrs"))
 PEERS = {
     "procrastinate": ["procrastinate", "psycopg[binary,pool]"],
     "pgqueuer": ["pgqueuer[psycopg]", "psycopg[binary,pool]"],
+    "pgmq": ["pgmq", "psycopg[binary]"],
+    "upstream": ["pgqrs==0.15.3", "psycopg[binary]"],
+    "graphile_worker": ["node@22", "graphile-worker@0.18", "pg@8"],
+    "pg_boss": ["node@22", "pg-boss@12", "pg@8"],
 }
 HERE = Path(__file__).parent
 
@@ -45,12 +50,12 @@ def main() -> None:
             for name, module in OWN
         ]
         for name, requirements in PEERS.items() if arguments.peers else ():
-            python = environment(name, requirements, HERE / ".environments")
-            if python is None:
+            program = environment(name, requirements, HERE / ".environments")
+            if program is None:
                 out.print(f"{name} could not be installed, and is left out")
                 continue
             database = fresh(server, name, install=False)
-            contenders.append(stack.enter_context(Contender(name, python, name, database)))
+            contenders.append(stack.enter_context(Contender(name, program, name, database)))
         figures = [each for each in FIGURES if not arguments.only or arguments.only in each.figure]
         with out.status("") as status:
             results = rates(contenders, figures, arguments.rounds, status.update)

@@ -6,13 +6,14 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Asked", "Contender", "Result", "environment", "rates"]
+from benchmarks.environments import command
+
+__all__ = ["Asked", "Contender", "Result", "rates"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,10 +43,10 @@ class Result:
 class Contender:
     """A process that answers questions; see `contenders.answering`."""
 
-    def __init__(self, name: str, python: str, module: str, dsn: str) -> None:
+    def __init__(self, name: str, program: str, module: str, dsn: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [python, "-m", f"benchmarks.contenders.{module}", dsn],
+            [*command(program, module), dsn],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -99,18 +100,3 @@ def rates(
             if number:
                 results[one.name, each.figure].rates.append(rate)
     return list(results.values())
-
-
-def environment(name: str, requirements: Sequence[str], where: Path) -> str | None:
-    """Give the Python of an environment with these packages, made if need be; None if it fails."""
-    python = where / name / "bin" / "python"
-    stamp = where / name / "requirements"
-    if stamp.exists() and stamp.read_text() == "\n".join(requirements):
-        return str(python)
-    made = [sys.executable, "-m", "venv", "--clear", str(where / name)]
-    install = [str(python), "-m", "pip", "install", "--quiet", *requirements]
-    for command in (made, install):
-        if subprocess.run(command, check=False).returncode != 0:
-            return None
-    stamp.write_text("\n".join(requirements))
-    return str(python)
