@@ -30,7 +30,7 @@ FIGURES = (
 OWN = (("psycopg", "psycopg_floor"), ("core", "core_floor"), ("pgqrs", "pgqrs"))
 PEERS = {
     "procrastinate": ["procrastinate", "psycopg[binary,pool]"],
-    "pgqueuer": ["pgqueuer[psycopg]", "psycopg[binary,pool]"],
+    "pgqueuer": ["pgqueuer[asyncpg]"],
     "pgmq": ["pgmq", "psycopg[binary]"],
     "upstream": ["pgqrs==0.15.3", "psycopg[binary]"],
     "graphile_worker": ["node@22", "graphile-worker@0.18", "pg@8"],
