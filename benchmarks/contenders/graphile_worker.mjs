@@ -1,7 +1,8 @@
 // Graphile Worker: one job for each message, its worker run until the queue is empty.
 //
 // Batching is as its guide to performance has it: a local queue, and jobs completed together.
-// Jobs can only be run, so there is no figure for leasing and acknowledging by hand.
+// Jobs can only be run, so there is no figure for leasing and acknowledging by hand. A job that was
+// run is deleted: nothing is archived.
 
 import { BODY, answer, batches, check, require } from "./answering.mjs";
 

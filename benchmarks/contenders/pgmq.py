@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.contenders.answering import BODY, Watch, answer
+from benchmarks.contenders.answering import BODY, Figure, Watch, answer
 
 SEND = "SELECT * FROM pgmq.send('bench', %s::jsonb)"
 SEND_BATCH = "SELECT * FROM pgmq.send_batch('bench', %s::text[]::jsonb[])"
@@ -35,9 +35,6 @@ class Queue:
     def rows(self, statement: str, *values: Any) -> list[Any]:
         return self.connection.execute(statement.encode(), values).fetchall()
 
-    def forget(self) -> None:
-        self.connection.execute("TRUNCATE pgmq.a_bench")
-
     def empty(self) -> None:
         self.connection.execute("TRUNCATE pgmq.q_bench, pgmq.a_bench")
 
@@ -46,7 +43,8 @@ class Queue:
             texts = [json.dumps(BODY) for _ in range(min(n - first, 1000))]
             assert len(self.rows(statement, texts)) == len(texts)
 
-    def drain(self, watch: Watch) -> int:
+    def take(self, watch: Watch) -> int:
+        """Read and archive until the queue is empty; gives how many."""
         done = 0
         with watch.running():
             while rows := self.rows(READ, 100):
@@ -55,55 +53,54 @@ class Queue:
                 done += len(rows)
         return done
 
+    def enqueue_one(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            for _ in range(n):
+                self.rows(SEND, json.dumps(BODY))
+        self.empty()
+
+    def enqueue_batch(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            self.add(n)
+        self.empty()
+
+    def one_by_one(self, watch: Watch, n: int) -> None:
+        self.add(n)
+        with watch.running():
+            for _ in range(n):
+                ((mid, _message),) = self.rows(READ, 1)
+                assert self.rows(ARCHIVE, mid) == [(True,)]
+        self.empty()
+
+    def drain(self, watch: Watch, n: int) -> None:
+        self.add(n)
+        assert self.take(watch) == n
+        self.empty()
+
+    def fill(self, watch: Watch, n: int) -> None:
+        self.connection.execute("TRUNCATE pgmq.a_bench")
+        with watch.running():
+            self.add(n)
+
+    def share(self, watch: Watch, _n: int) -> None:
+        watch.extra["done"] = self.take(watch)
+
+    def park(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            self.add(n, PARK)
+
 
 def main(dsn: str) -> None:
     """Answer with pgmq's functions."""
     queue = Queue(dsn)
-
-    def enqueue_one(watch: Watch, n: int) -> None:
-        with watch.running():
-            for _ in range(n):
-                queue.rows(SEND, json.dumps(BODY))
-        queue.empty()
-
-    def enqueue_batch(watch: Watch, n: int) -> None:
-        with watch.running():
-            queue.add(n)
-        queue.empty()
-
-    def one_by_one(watch: Watch, n: int) -> None:
-        queue.add(n)
-        with watch.running():
-            for _ in range(n):
-                ((mid, _message),) = queue.rows(READ, 1)
-                assert queue.rows(ARCHIVE, mid) == [(True,)]
-        queue.empty()
-
-    def drain(watch: Watch, n: int) -> None:
-        queue.add(n)
-        assert queue.drain(watch) == n
-        queue.empty()
-
-    def fill(watch: Watch, n: int) -> None:
-        queue.forget()
-        with watch.running():
-            queue.add(n)
-
-    def share(watch: Watch, _n: int) -> None:
-        watch.extra["done"] = queue.drain(watch)
-
-    def park(watch: Watch, n: int) -> None:
-        with watch.running():
-            queue.add(n, PARK)
-
-    figures = {
-        "enqueue one": enqueue_one,
-        "enqueue 1000": enqueue_batch,
-        "lease and archive one": one_by_one,
-        "drain by 100": drain,
-        "fill": fill,
-        "share": share,
-        "park": park,
+    figures: dict[str, Figure] = {
+        "enqueue one": queue.enqueue_one,
+        "enqueue 1000": queue.enqueue_batch,
+        "lease and archive one": queue.one_by_one,
+        "drain by 100": queue.drain,
+        "fill": queue.fill,
+        "share": queue.share,
+        "park": queue.park,
     }
     answer(figures, queue.connection.close)
 

@@ -18,9 +18,7 @@ from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found]
 from pgqueuer.queries import Queries  # type: ignore[import-not-found]
 from pgqueuer.types import QueueExecutionMode  # type: ignore[import-not-found]
 
-from benchmarks.contenders.answering import BODY, Watch, answer
-
-TEXT = json.dumps(BODY).encode()
+from benchmarks.contenders.answering import BODY, Figure, Watch, answer
 
 
 class Peer:
@@ -47,13 +45,10 @@ class Peer:
     def empty(self) -> None:
         self.do(self.connection.execute("TRUNCATE pgqueuer, pgqueuer_log"))
 
-    def forget(self) -> None:
-        self.do(self.connection.execute("TRUNCATE pgqueuer_log"))
-
     async def add(self, n: int) -> None:
         for first in range(0, n, 1000):
-            some = min(n - first, 1000)
-            await self.queries.enqueue(["work"] * some, [TEXT] * some, [0] * some)
+            texts = [json.dumps(BODY).encode() for _ in range(min(n - first, 1000))]
+            await self.queries.enqueue(["work"] * len(texts), texts, [0] * len(texts))
 
     async def drain(self, watch: Watch, batch: int) -> int:
         """Run jobs until there are none that are due; gives how many."""
@@ -61,62 +56,63 @@ class Peer:
         connection, own = await self.connect()
         pgq = PgQueuer(own)
 
-        @pgq.entrypoint("work")
         async def work(job: Any) -> None:
             nonlocal done
             json.loads(job.payload)
             done += 1
 
+        pgq.entrypoint("work")(work)
         with watch.running():
             await pgq.qm.run(mode=QueueExecutionMode.drain, batch_size=batch)
         await connection.close()
         return done
 
+    async def enqueue_each(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            for _ in range(n):
+                await self.queries.enqueue("work", json.dumps(BODY).encode())
+
+    async def enqueue_all(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            await self.add(n)
+
+    def enqueue_one(self, watch: Watch, n: int) -> None:
+        self.do(self.enqueue_each(watch, n))
+        self.empty()
+
+    def enqueue_batch(self, watch: Watch, n: int) -> None:
+        self.do(self.enqueue_all(watch, n))
+        self.empty()
+
+    def running(self, batch: int) -> Figure:
+        """Make a figure that runs jobs, so many at a time."""
+
+        def act(watch: Watch, n: int) -> None:
+            self.do(self.add(n))
+            assert self.do(self.drain(watch, batch)) == n
+            self.empty()
+
+        return act
+
+    def fill(self, watch: Watch, n: int) -> None:
+        self.do(self.connection.execute("TRUNCATE pgqueuer_log"))
+        self.do(self.enqueue_all(watch, n))
+
+    def share(self, watch: Watch, _n: int) -> None:
+        watch.extra["done"] = self.do(self.drain(watch, 100))
+
 
 def main(dsn: str) -> None:
     """Answer with PgQueuer's public API, on one event loop."""
     peer = Peer(dsn)
-
-    def enqueue_one(watch: Watch, n: int) -> None:
-        async def act() -> None:
-            with watch.running():
-                for _ in range(n):
-                    await peer.queries.enqueue("work", json.dumps(BODY).encode())
-
-        peer.do(act())
-        peer.empty()
-
-    def add(watch: Watch, n: int) -> None:
-        async def act() -> None:
-            with watch.running():
-                await peer.add(n)
-
-        peer.do(act())
-
-    def enqueue_batch(watch: Watch, n: int) -> None:
-        add(watch, n)
-        peer.empty()
-
-    def run(watch: Watch, n: int, batch: int) -> None:
-        peer.do(peer.add(n))
-        assert peer.do(peer.drain(watch, batch)) == n
-        peer.empty()
-
-    def fill(watch: Watch, n: int) -> None:
-        peer.forget()
-        add(watch, n)
-
-    def share(watch: Watch, _n: int) -> None:
-        watch.extra["done"] = peer.do(peer.drain(watch, 100))
-
-    figures = {
-        "enqueue one, asyncio": enqueue_one,
-        "enqueue 1000": enqueue_batch,
-        "run, 1 at a time": lambda watch, n: run(watch, n, 1),
-        "run, 8 at a time": lambda watch, n: run(watch, n, 8),
-        "run, 64 at a time": lambda watch, n: run(watch, n, 64),
-        "fill": fill,
-        "share": share,
+    figures: dict[str, Figure] = {
+        "enqueue one, asyncio": peer.enqueue_one,
+        "enqueue 1000": peer.enqueue_batch,
+        "run, 1 at a time": peer.running(1),
+        "run, 8 at a time": peer.running(8),
+        "run, 64 at a time": peer.running(64),
+        "fill": peer.fill,
+        "share": peer.share,
     }
     answer(figures, peer.close)
 

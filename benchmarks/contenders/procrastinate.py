@@ -11,7 +11,7 @@ from typing import Any
 
 import procrastinate  # type: ignore[import-not-found]
 
-from benchmarks.contenders.answering import BODY, Watch, answer
+from benchmarks.contenders.answering import BODY, Figure, Watch, answer
 
 INSTALLED = "SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS found"
 FORGET = "DELETE FROM procrastinate_jobs WHERE status NOT IN ('todo', 'doing')"
@@ -65,47 +65,51 @@ class Peer:
         asyncio.run(act())
         return len(self.done)
 
+    def enqueue_one(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            for _ in range(n):
+                self.task.defer(body=BODY)
+        self.empty()
+
+    def enqueue_batch(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            self.add(n)
+        self.empty()
+
+    def running(self, concurrency: int) -> Figure:
+        """Make a figure that runs jobs, so many at a time."""
+
+        def act(watch: Watch, n: int) -> None:
+            self.backlog(Watch(), n)
+            assert self.drain(watch, concurrency) == n
+            self.empty()
+
+        return act
+
+    def fill(self, watch: Watch, n: int) -> None:
+        self.sync.connector.execute_query(FORGET)
+        self.backlog(watch, n)
+
+    def share(self, watch: Watch, _n: int) -> None:
+        watch.extra["done"] = self.drain(watch, 8)
+
+    def park(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            self.add(n, schedule_in={"days": 1})
+
 
 def main(dsn: str) -> None:
     """Answer with procrastinate's public API."""
     peer = Peer(dsn)
-
-    def enqueue_one(watch: Watch, n: int) -> None:
-        with watch.running():
-            for _ in range(n):
-                peer.task.defer(body=BODY)
-        peer.empty()
-
-    def enqueue_batch(watch: Watch, n: int) -> None:
-        with watch.running():
-            peer.add(n)
-        peer.empty()
-
-    def run(watch: Watch, n: int, concurrency: int) -> None:
-        peer.backlog(Watch(), n)
-        assert peer.drain(watch, concurrency) == n
-        peer.empty()
-
-    def fill(watch: Watch, n: int) -> None:
-        peer.sync.connector.execute_query(FORGET)
-        peer.backlog(watch, n)
-
-    def share(watch: Watch, _n: int) -> None:
-        watch.extra["done"] = peer.drain(watch, 8)
-
-    def park(watch: Watch, n: int) -> None:
-        with watch.running():
-            peer.add(n, schedule_in={"days": 1})
-
-    figures = {
-        "enqueue one": enqueue_one,
-        "enqueue 1000": enqueue_batch,
-        "run, 1 at a time": lambda watch, n: run(watch, n, 1),
-        "run, 8 at a time": lambda watch, n: run(watch, n, 8),
-        "run, 64 at a time": lambda watch, n: run(watch, n, 64),
-        "fill": fill,
-        "share": share,
-        "park": park,
+    figures: dict[str, Figure] = {
+        "enqueue one": peer.enqueue_one,
+        "enqueue 1000": peer.enqueue_batch,
+        "run, 1 at a time": peer.running(1),
+        "run, 8 at a time": peer.running(8),
+        "run, 64 at a time": peer.running(64),
+        "fill": peer.fill,
+        "share": peer.share,
+        "park": peer.park,
     }
     answer(figures, peer.sync.close)
 
