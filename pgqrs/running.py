@@ -78,9 +78,14 @@ def loop_of(
     loop = Loop(lanes, connect, config)
     for lane, (_, each) in zip(lanes, pairs, strict=True):
 
-        def finished(task: Any, result: Any, lane: Lane = lane) -> None:
+        def finished(
+            task: Any,
+            result: Any,
+            idle: bool,  # noqa: FBT001
+            lane: Lane = lane,
+        ) -> None:
             lane.ended(task, result)
-            loop.wake()
+            loop.has_ended(idle=idle)
 
         if _is_async(each.handler):
             lane.slots = LoopSlots(each.handler, finished, event_loop)

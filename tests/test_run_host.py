@@ -30,10 +30,13 @@ def test_what_never_started_costs_no_attempt(admin: Admin, config: Config) -> No
         victim = producer.enqueue(pgqrs.Json("victim"), max_attempts=2)
         for number in range(1, 21):
             producer.enqueue(pgqrs.Json("blocker"), priority=1)
-            go = threading.Event()
+            begun, go = threading.Event(), threading.Event()
 
-            def handler(message: QueueMessage, go: threading.Event = go) -> None:
+            def handler(
+                message: QueueMessage, begun: threading.Event = begun, go: threading.Event = go
+            ) -> None:
                 assert message.payload == "blocker", "nothing else is started"
+                begun.set()
                 go.wait(20)
 
             with Consumer(config, "q") as consumer:
@@ -41,6 +44,7 @@ def test_what_never_started_costs_no_attempt(admin: Admin, config: Config) -> No
                 thread = threading.Thread(target=consumer.run, args=(handler,), kwargs=options)
                 thread.start()
                 until(lambda: admin.queue_metrics("q").locked == 2)
+                assert begun.wait(20)
                 consumer.stop()
                 go.set()
                 thread.join(20)

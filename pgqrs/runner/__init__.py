@@ -9,6 +9,7 @@ from __future__ import annotations
 from pgqrs.runner.lane import Lane
 from pgqrs.runner.loop import Loop
 from pgqrs.runner.settling import Report
-from pgqrs.runner.slots import LoopSlots, Slots, ThreadSlots, context
+from pgqrs.runner.slots import LoopSlots, Slots, ThreadSlots
+from pgqrs.runner.task import context
 
 __all__ = ["Lane", "Loop", "LoopSlots", "Report", "Slots", "ThreadSlots", "context"]

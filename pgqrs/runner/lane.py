@@ -18,8 +18,8 @@ from pgqrs.consumer_steps import ConsumerSteps
 from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import Patience
-from pgqrs.runner.slots import Context, HandlerTimeoutError, Slots
-from pgqrs.runner.task import Return, Settlement, Task, settled
+from pgqrs.runner.slots import HandlerTimeoutError, Slots
+from pgqrs.runner.task import NOT_BEGUN, Return, Settlement, Task, settled
 from pgqrs.runner.telling import Teller
 from pgqrs.types import QueueMessage
 
@@ -109,7 +109,8 @@ class Lane:
     def leases_now(self) -> bool:
         """Say whether a lease is worth a round trip: half of the room is free, or nothing waits."""
         room = self._room() if self.is_open else 0
-        return room > 0 and (not self._backlog or 2 * room >= self._capacity)
+        waits = bool(self._backlog) or self.slots.waiting() > 0
+        return room > 0 and (not waits or 2 * room >= self._capacity)
 
     def settles_now(self) -> bool:
         """Say whether it is time to settle: many, or one that waited, or nothing else to do."""
@@ -162,34 +163,25 @@ class Lane:
         self.outbox[self.outbox.index(old)] = new
 
     def dispatch(self) -> None:
-        """Hand over what waits to handlers that are free."""
-        while self._backlog and len(self.running) < self.room.concurrency:
-            messages = self._next(max(self.room.batch_size, 1) if self.batch else 1)
-            if not messages:
-                break
-            now = time.monotonic()
-            task = Task(messages, batch=self.batch, started_at=now)
-            self.running[task] = None
-            limit = self.room.time_limit
-            about = Context(
-                self.steps.queue,
-                messages[0].id,
-                messages[0].attempts,
-                None if limit is None else now + limit,
-            )
-            self.slots.start(task, about)
+        """Hand over what waits: to handlers that are free, or ahead of them where that is possible.
 
-    def _next(self, size: int) -> list[QueueMessage]:
-        """Take what is next; what may be another's by now is given back instead, if it is not."""
-        now = time.monotonic()
-        messages: list[QueueMessage] = []
-        while self._backlog and len(messages) < size:
-            message = self._backlog.popleft()
-            if self._holds[fence_of(message)].until > now:
-                messages.append(message)
-            else:
-                self.outbox.append(Return(fence_of(message)))
-        return messages
+        What is ahead saves a handler the way through the loop. But a time limit has to be watched
+        from its beginning, and a batch may still grow.
+        """
+        watched = self.batch or self.room.time_limit is not None
+        ahead = self.slots.takes_ahead and not watched
+        most = self._capacity if ahead else self.room.concurrency
+        while self._backlog and len(self.running) < most:
+            size = min(max(self.room.batch_size, 1), len(self._backlog))
+            messages = [self._backlog.popleft() for _ in range(size)]
+            until = self._until(messages)
+            task = Task(messages, self.steps.queue, self.batch, self.room.time_limit, until)
+            self.running[task] = None
+            self.slots.start(task)
+
+    def _until(self, messages: Iterable[QueueMessage]) -> float:
+        holds = (self._holds.get(fence_of(message)) for message in messages)
+        return min(0.0 if hold is None else hold.until for hold in holds)
 
     def ended(self, task: Task, result: Any) -> None:
         """Note what came of a task; for other threads."""
@@ -205,33 +197,27 @@ class Lane:
         while self._ended:
             task, result = self._ended.popleft()
             self.running.pop(task, None)
+            cancelled = isinstance(result, asyncio.CancelledError)
+            cut_short = task.cancelled or (stopping and not task.timed_out)
             if task.refused:
                 self._forget(task)
-            elif (task.cancelled or (stopping and not task.timed_out)) and isinstance(
-                result, asyncio.CancelledError
-            ):
-                self.outbox.extend(Return(fence_of(message)) for message in task.messages)
+            elif result is NOT_BEGUN or (cancelled and cut_short):
+                self._give_back(task.messages)
             else:
-                if task.timed_out and isinstance(result, asyncio.CancelledError):
+                if cancelled and task.timed_out:
                     result = HandlerTimeoutError(self.room.time_limit)
                 failed = Teller(self.steps.queue).failed
                 self.outbox.extend(settled(task, result, failed))
 
     def overdue(self) -> list[Task]:
         """Give the tasks that are past the time limit and not yet marked so."""
-        limit = self.room.time_limit
-        if limit is None:
-            return []
-        late = time.monotonic() - limit
-        return [task for task in self.running if task.started_at <= late and not task.timed_out]
+        now = time.monotonic()
+        return [task for task, at in self._deadlines() if at <= now]
 
     def next_overdue(self) -> float:
         """Give the seconds until a task is past the time limit."""
-        limit, now = self.room.time_limit, time.monotonic()
-        if limit is None:
-            return 3600.0
-        times = [task.started_at + limit for task in self.running if not task.timed_out]
-        return max(min(times, default=now + 3600) - now, 0.0)
+        first = min((at for _, at in self._deadlines()), default=_NEVER)
+        return max(first - time.monotonic(), 0.0)
 
     def has_results(self) -> bool:
         """Say whether tasks ended that were not collected."""
@@ -259,10 +245,13 @@ class Lane:
         for fence in held:
             self._hold(fence, until, self._holds[fence].length)
         gone = set(lost)
-        self.outbox.extend(Return(f) for f in map(fence_of, self._backlog) if f in gone)
+        self._give_back(m for m in self._backlog if fence_of(m) in gone)
         self._backlog = deque(m for m in self._backlog if fence_of(m) not in gone)
         for fence in lost:
             self._holds.pop(fence, None)
+        for task in self.running:
+            if task.begun_at is None:
+                task.until = self._until(task.messages)
         return lost
 
     def lease_length(self) -> float:
@@ -276,13 +265,15 @@ class Lane:
     def abandon(self) -> None:
         """Forget what was leased, and lease no more: it is gone with its queue."""
         self.is_open = False
+        self._withdraw()
         self._backlog.clear()
         self.outbox.clear()
         self._holds.clear()
 
     def give_up_backlog(self) -> None:
         """Give back what never started."""
-        self.outbox.extend(Return(fence_of(message)) for message in self._backlog)
+        self._withdraw()
+        self._give_back(self._backlog)
         self._backlog.clear()
 
     def settled(self, settlements: Iterable[Settlement]) -> None:
@@ -297,7 +288,22 @@ class Lane:
 
     def running_ids(self) -> list[int]:
         """Give the messages in the hands of handlers; any thread may ask."""
-        return sorted(message.id for task in list(self.running) for message in task.messages)
+        begun = [task for task in list(self.running) if task.begun_at is not None]
+        return sorted(message.id for task in begun for message in task.messages)
+
+    def _withdraw(self) -> None:
+        for task in self.slots.withdraw():
+            self.running.pop(task, None)
+            self._backlog.extend(task.messages)
+
+    def _give_back(self, messages: Iterable[QueueMessage]) -> None:
+        self.outbox.extend(Return(fence_of(message)) for message in messages)
+
+    def _deadlines(self) -> list[tuple[Task, float]]:
+        if self.room.time_limit is None:
+            return []
+        known = [(task, task.deadline) for task in self.running if not task.timed_out]
+        return [(task, at) for task, at in known if at is not None]
 
     def _hold(self, fence: Fence, until: float, length: float) -> None:
         hold = self._holds[fence] = _Hold(until, length)

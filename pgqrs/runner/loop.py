@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 
 from pgqrs.caretaker import Caretaker
 from pgqrs.config import Config
-from pgqrs.ear import Waker
+from pgqrs.ear import Ear, Waker
 from pgqrs.errors import (
     DatabaseError,
     OutcomeUnknownError,
@@ -60,6 +60,7 @@ class Loop:
         self._waker = Waker()
         self._stop_at: float | None = None
         self._now = threading.Event()
+        self._dozes_for = 0.0  # seconds, while waiting
         self._away = False
         self._pauses = backoff()
         self._limit = Limit(config.query_timeout_seconds * 1.5)
@@ -75,11 +76,17 @@ class Loop:
             self._now.set()
         else:
             self._stop_at = time.monotonic() + self._config.shutdown_timeout_seconds
+            for lane in self.lanes:
+                lane.slots.hold_back()
         self._waker.wake()
 
-    def wake(self) -> None:
-        """Look at what handlers handed over."""
-        self._waker.wake()
+    def has_ended(self, *, idle: bool) -> None:
+        """Note that a handler ended, in its thread; `idle` says that it has nothing more to do.
+
+        One that looks again in a moment is not woken for each result, but for an idle handler.
+        """
+        if self._dozes_for > (0.0 if idle else _SETTLE_SOON):
+            self._waker.wake()
 
     def run(self) -> Report:
         """Work until stopped. Raises DatabaseError for what no new connection can mend."""
@@ -138,7 +145,7 @@ class Loop:
                         self._turn_or_shut(connection, lane)
                 self._reached()
                 self._listener.check_if_due(ear)
-                rung = ear.wait(self._idle_for())
+                rung = self._doze(ear)
                 for lane in self.lanes:
                     if channel_of(lane.steps.schema, lane.steps.queue) in rung:
                         lane.patience.woken()
@@ -146,6 +153,15 @@ class Loop:
                 for lane in self.lanes:
                     with self._limit.over(connection):
                         self._flush(connection, lane)
+
+    def _doze(self, ear: Ear) -> set[str]:
+        # Said before it is looked at: what ends in between wakes, or is seen.
+        self._dozes_for = _LONGEST_WAIT
+        self._dozes_for = self._idle_for()
+        try:
+            return ear.wait(self._dozes_for)
+        finally:
+            self._dozes_for = 0.0
 
     def _missed(self, error: PgqrsError) -> float:
         """Note that the server is away; gives how long to rest."""

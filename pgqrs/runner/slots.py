@@ -10,34 +10,17 @@ import asyncio
 import contextvars
 import queue
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from pgqrs.runner.task import Task
+from pgqrs.runner.task import NOT_BEGUN, Task, context
 
-__all__ = ["Context", "HandlerTimeoutError", "LoopSlots", "Slots", "ThreadSlots", "context"]
+__all__ = ["HandlerTimeoutError", "LoopSlots", "Slots", "ThreadSlots"]
 
-Finished = Callable[[Task, Any], None]
-"""Told what a handler returned or raised, in whatever thread it ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a handler works at: for logs, and to know how long it may take."""
-
-    queue: str
-    message_id: int
-    attempt: int
-    deadline: float | None
-    """On the monotonic clock: when the time limit ends, if there is one."""
-
-
-context: Final[contextvars.ContextVar[Context | None]] = contextvars.ContextVar(
-    "pgqrs_context", default=None
-)
-"""The message a handler works at (of a batch the first), in its thread or task."""
+Finished = Callable[[Task, Any, bool], None]
+"""Told what a handler returned or raised, in whatever thread, and whether nothing more waits."""
 
 
 class HandlerTimeoutError(TimeoutError):
@@ -50,8 +33,22 @@ class HandlerTimeoutError(TimeoutError):
 class Slots(Protocol):
     """A number of places in which handlers run."""
 
-    def start(self, task: Task, about: Context) -> None:
-        """Begin a task; there is a free place."""
+    takes_ahead: bool
+    """Whether tasks may be started before a place is free, and withdrawn until they begin."""
+
+    def start(self, task: Task) -> None:
+        """Begin a task, now or when a place is free."""
+
+    def waiting(self) -> int:
+        """Give about how many tasks have not begun."""
+        ...
+
+    def hold_back(self) -> None:
+        """Begin none of those from now on; for any thread, and for signal handlers."""
+
+    def withdraw(self) -> list[Task]:
+        """Take back the tasks that have not begun, and now never will."""
+        ...
 
     def cancel(self, task: Task) -> bool:
         """Stop a task if that is possible; says whether it is."""
@@ -64,21 +61,43 @@ class Slots(Protocol):
 class ThreadSlots:
     """Daemon threads that each run one plain function at a time."""
 
+    takes_ahead = True
+
     def __init__(self, handler: Callable[[Any], Any], places: int, finished: Finished) -> None:
         self._handler = handler
         self._finished = finished
         self._places = places
         self._threads: list[threading.Thread] = []
-        self._waiting: queue.SimpleQueue[tuple[Task, Context] | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
+        # Whoever takes a task out has it: a thread, or the loop that withdraws it.
+        self._waiting: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._idle: deque[None] = deque()  # one for each thread that waits
+        self._held_back = False
 
-    def start(self, task: Task, about: Context) -> None:
+    def start(self, task: Task) -> None:
         """Begin a task; a thread is started when none is idle."""
-        if not self._idle.acquire(blocking=False) and len(self._threads) < self._places:
-            thread = threading.Thread(target=self._work, name="pgqrs-handler", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._waiting.put((task, about))
+        self._waiting.put(task)  # first: a new thread that finds nothing would count as idle
+        try:
+            self._idle.pop()
+        except IndexError:
+            if len(self._threads) < self._places:
+                thread = threading.Thread(target=self._work, name="pgqrs-handler", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def waiting(self) -> int:
+        """Give how many tasks wait for a thread."""
+        return self._waiting.qsize()
+
+    def hold_back(self) -> None:
+        """Let threads give back what they take from now on."""
+        self._held_back = True
+
+    def withdraw(self) -> list[Task]:
+        """Take back what no thread has taken."""
+        tasks = []
+        while (task := self._next()) is not None:
+            tasks.append(task)
+        return tasks
 
     def cancel(self, task: Task) -> bool:  # noqa: ARG002 - whichever it is
         """Say that a thread cannot be stopped."""
@@ -86,24 +105,44 @@ class ThreadSlots:
 
     def close(self) -> None:
         """End the threads, each after what it is doing."""
+        self.withdraw()
         for _ in self._threads:
             self._waiting.put(None)
 
     def _work(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            task, about = item
-            context.set(about)
-            try:
-                result = self._handler(task.argument)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the handler's
-                result = error
+        while True:
+            task = self._next()
+            if task is None:
+                self._idle.append(None)
+                task = self._waiting.get()
+            if task is None:
+                return
+            result = self._result(task)
+            self._finished(task, result, self._waiting.empty())
+
+    def _next(self) -> Task | None:
+        try:
+            return self._waiting.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _result(self, task: Task) -> Any:
+        about = None if self._held_back else task.begin()
+        if about is None:
+            return NOT_BEGUN
+        context.set(about)
+        try:
+            return self._handler(task.argument)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the handler's
+            return error
+        finally:
             context.set(None)
-            self._idle.release()
-            self._finished(task, result)
 
 
 class LoopSlots:
     """Tasks on an event loop: the caller's, or one of our own in a thread."""
+
+    takes_ahead = False
 
     def __init__(
         self,
@@ -120,9 +159,20 @@ class LoopSlots:
             run = threading.Thread(target=self._run_own, name="pgqrs-handlers", daemon=True)
             run.start()
 
-    def start(self, task: Task, about: Context) -> None:
+    def start(self, task: Task) -> None:
         """Begin a task on the loop."""
-        self._loop.call_soon_threadsafe(self._begin, task, about)
+        self._loop.call_soon_threadsafe(self._begin, task)
+
+    def waiting(self) -> int:
+        """Give none: what is started begins."""
+        return 0
+
+    def hold_back(self) -> None:
+        """Do nothing: what is started begins."""
+
+    def withdraw(self) -> list[Task]:
+        """Give none: what is started begins."""
+        return []
 
     def cancel(self, task: Task) -> bool:
         """Cancel a task; what it says of it comes as its result."""
@@ -139,7 +189,11 @@ class LoopSlots:
             self._own.run_forever()
             self._own.close()
 
-    def _begin(self, task: Task, about: Context) -> None:
+    def _begin(self, task: Task) -> None:
+        about = task.begin()
+        if about is None:
+            self._finished(task, NOT_BEGUN, True)
+            return
         scope = contextvars.copy_context()
         scope.run(context.set, about)
         running = self._loop.create_task(self._work(task), context=scope)
@@ -163,4 +217,4 @@ class LoopSlots:
     def _done(self, task: Task, running: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
         result = asyncio.CancelledError() if running.cancelled() else running.result()
-        self._finished(task, result)
+        self._finished(task, result, True)

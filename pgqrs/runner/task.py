@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import datetime as dt
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.operations.settle import Failure, Finish, error_text
@@ -13,7 +15,37 @@ from pgqrs.outcome import Dead, Done, Retry
 from pgqrs.payload import Json, encode
 from pgqrs.types import QueueMessage, span
 
-__all__ = ["Failed", "Return", "Settlement", "Task", "settled", "unstorable"]
+__all__ = [
+    "NOT_BEGUN",
+    "Context",
+    "Failed",
+    "Return",
+    "Settlement",
+    "Task",
+    "context",
+    "settled",
+    "unstorable",
+]
+
+NOT_BEGUN: Final = object()
+"""What came of a task whose lease may have run out before its turn came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler works at: for logs, and to know how long it may take."""
+
+    queue: str
+    message_id: int
+    attempt: int
+    deadline: float | None
+    """On the monotonic clock: when the time limit ends, if there is one."""
+
+
+context: Final[contextvars.ContextVar[Context | None]] = contextvars.ContextVar(
+    "pgqrs_context", default=None
+)
+"""The message a handler works at (of a batch the first), in its thread or task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +65,37 @@ Failed = Callable[[QueueMessage, BaseException], None]
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """Messages in a handler's hands: one, or a batch."""
+    """Messages for a handler: one, or a batch."""
 
     messages: Sequence[QueueMessage]
+    queue: str
     batch: bool
-    started_at: float = 0.0
-    timed_out: bool = False
+    time_limit: float | None
+    until: float
+    """When the first of the leases runs out, on the monotonic clock."""
+    begun_at: float | None = field(default=None, init=False)
+    timed_out: bool = field(default=False, init=False)
     refused: bool = field(default=False, init=False)
     """Its result is no longer wanted: it overran and could not be stopped."""
     cancelled: bool = field(default=False, init=False)
     """It was cancelled because the process ends: it is given back if it did not finish."""
+
+    def begin(self) -> Context | None:
+        """Note that the handler begins; None where the messages may be another's by now."""
+        now = time.monotonic()
+        if now >= self.until:
+            return None
+        self.begun_at = now
+        first, limit = self.messages[0], self.time_limit
+        deadline = None if limit is None else now + limit
+        return Context(self.queue, first.id, first.attempts, deadline)
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is past its time limit, if it has begun and there is one."""
+        if self.begun_at is None or self.time_limit is None:
+            return None
+        return self.begun_at + self.time_limit
 
     @property
     def argument(self) -> Any:
