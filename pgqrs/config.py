@@ -82,7 +82,8 @@ class Config(BaseModel):
     """Whether producers notify and waiting consumers listen; behind a pooler that needs
     `listen_dsn`."""
     prefetch_count: Annotated[int, Field(ge=0, le=100_000)] = 10
-    """How many messages a running worker leases ahead of its handlers."""
+    """How many messages a running worker leases ahead of its handlers; unless it is set, more, up
+    to `max_batch_size`, while handlers are quick."""
     shutdown_timeout_seconds: Annotated[float, Field(ge=0, le=86400)] = 30
     """How long handlers may go on after a running worker was told to stop."""
     cleanup_interval_seconds: Annotated[float, Field(ge=0, le=86400 * 365)] = 300

@@ -20,7 +20,7 @@ from pgqrs.errors import InvalidStateError
 from pgqrs.message import Handlers
 from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
-from pgqrs.runner.lane import Room
+from pgqrs.runner.room import Room
 from pgqrs.types import Duration, QueueInfo, QueueMessage, span
 
 __all__ = [
@@ -54,14 +54,16 @@ def handling(
     """Check the options of `run`. Raises ValueError."""
     if concurrency < 1:
         raise ValueError(f"concurrency is at least 1, not {concurrency}")
-    ahead = config.prefetch_count if prefetch is None else prefetch
+    ahead = most = config.prefetch_count if prefetch is None else prefetch
+    if prefetch is None and "prefetch_count" not in config.model_fields_set:
+        most = max(ahead, config.max_batch_size)
     size = (batch_size or config.max_batch_size) if batch or batch_size is not None else 0
     if ahead < 0 or size < 0:
         raise ValueError("prefetch and batch_size are not negative")
     limit = None if timeout is None else span(timeout).total_seconds()
     if isinstance(handler, Handlers) and size:
         raise ValueError("handlers by message type take one message at a time, not batches")
-    return Handling(handler, Room(concurrency, size, ahead, limit))
+    return Handling(handler, Room(concurrency, size, ahead, most, limit))
 
 
 def loop_of(

@@ -18,12 +18,13 @@ from pgqrs.consumer_steps import ConsumerSteps
 from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import Patience
+from pgqrs.runner.room import Ahead, Room
 from pgqrs.runner.slots import HandlerTimeoutError, Slots
 from pgqrs.runner.task import NOT_BEGUN, Return, Settlement, Task, settled
 from pgqrs.runner.telling import Teller
 from pgqrs.types import QueueMessage
 
-__all__ = ["Lane", "Room"]
+__all__ = ["Lane"]
 
 S = TypeVar("S", Finish, Failure, Return)
 
@@ -35,23 +36,6 @@ _LATELY = 60.0  # seconds
 _LONGEST_DELAY = 600  # seconds
 _UNKNOWN_A_SECOND = 100  # messages of unknown types that are given back at the least
 _SETTLE_AFTER = 0.005  # seconds: what a commit costs, so that one serves many results
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How much a lane takes at once: handlers, messages for each, and messages ahead of them."""
-
-    concurrency: int
-    batch_size: int
-    prefetch: int
-    time_limit: float | None
-
-    @property
-    def capacity(self) -> int:
-        """How many messages are in hand at the most; ahead of batches none are."""
-        return self.concurrency * max(self.batch_size, 1) + (
-            0 if self.batch_size else self.prefetch
-        )
 
 
 @dataclass(slots=True)
@@ -89,7 +73,7 @@ class Lane:
         self._holds: dict[Fence, _Hold] = {}
         self._extend_from = _NEVER  # no lease is to be extended before
         self.batch = room.batch_size > 0
-        self._capacity = room.capacity
+        self._ahead = Ahead(room.prefetch, room.prefetch_most)
         self._first_result_at = 0.0
         self._unknown, self._unknown_since = 0, 0.0  # given back lately
         self._reach = 0
@@ -123,6 +107,7 @@ class Lane:
         """Take in what was leased; `now` is when it was asked for: no lease began before that."""
         self.has_leased = True
         room, known = self._room(), 0
+        self._ahead.leased(full=len(messages) >= min(room, self.steps.config.max_batch_size))
         for message in messages:
             length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
             self._hold(fence_of(message), now + length, length)
@@ -314,6 +299,12 @@ class Lane:
         for fence, hold in self._holds.items():
             if fence not in left_alone:
                 yield fence, hold.extend_at
+
+    @property
+    def _capacity(self) -> int:
+        if self.batch:
+            return self.room.concurrency * self.room.batch_size
+        return self.room.concurrency + self._ahead.count
 
     def _room(self) -> int:
         busy = sum(len(task.messages) for task in self.running)

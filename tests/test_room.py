@@ -1,0 +1,80 @@
+"""How many messages a worker leases ahead: more while handlers are quick."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgqrs import Config
+from pgqrs.runner.room import Ahead, Room
+from pgqrs.running import handling
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def leases(ahead: Ahead, clock: Clock, *gaps: float, full: bool = True) -> int:
+    """Lease after each of these seconds; gives what is leased ahead then."""
+    for gap in gaps:
+        clock.now += gap
+        ahead.leased(full=full)
+    return ahead.count
+
+
+def test_quick_handlers_get_more(clock: Clock) -> None:
+    """Twice as many with each lease that came soon after the last, up to the most."""
+    ahead = Ahead(10, 100, clock)
+    assert leases(ahead, clock, 5) == 10
+    assert leases(ahead, clock, 0.01) == 20
+    assert leases(ahead, clock, 0.01, 0.01) == 80
+    assert leases(ahead, clock, 0.04, 0.04, 0.04) == 100
+
+
+def test_a_short_queue_is_no_reason_for_more(clock: Clock) -> None:
+    """What was not found cannot have been too little."""
+    assert leases(Ahead(10, 100, clock), clock, 0, 0.01, 0.01, full=False) == 10
+
+
+def test_slow_handlers_get_few_at_once(clock: Clock) -> None:
+    """And those in between keep what they have."""
+    ahead = Ahead(1, 100, clock)
+    assert leases(ahead, clock, 0, *[0.01] * 5) == 32
+    assert leases(ahead, clock, 0.1, 0.1) == 32
+    assert leases(ahead, clock, 0.3) == 1
+
+
+def test_a_given_number_is_kept(clock: Clock) -> None:
+    """Also none at all."""
+    assert leases(Ahead(0, 0, clock), clock, 0, 0.01, 0.01) == 0
+    assert leases(Ahead(7, 7, clock), clock, 0, 0.01, 0.01) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "prefetch", "room"),
+    [
+        ({}, None, (10, 100)),
+        ({"max_batch_size": 500}, None, (10, 500)),
+        ({"max_batch_size": 5}, None, (10, 10)),
+        ({"prefetch_count": 10}, None, (10, 10)),
+        ({"prefetch_count": 0}, None, (0, 0)),
+        ({}, 3, (3, 3)),
+        ({"prefetch_count": 20}, 3, (3, 3)),
+    ],
+)
+def test_who_says_how_many(
+    settings: dict[str, int], prefetch: int | None, room: tuple[int, int]
+) -> None:
+    """The call before the configuration; where neither does, it depends on the handlers."""
+    config = Config.from_dsn("postgresql://unused", **settings)
+    found = handling(print, config, 1, prefetch, batch=False, batch_size=None, timeout=None).room
+    assert found == Room(1, 0, *room, None)
