@@ -73,7 +73,7 @@ class Lane:
         self._holds: dict[Fence, _Hold] = {}
         self._extend_from = _NEVER  # no lease is to be extended before
         self.batch = room.batch_size > 0
-        self._ahead = Ahead(room.prefetch, room.prefetch_most)
+        self._ahead = Ahead(room.prefetch, room.prefetch_most, room.size)
         self._first_result_at = 0.0
         self._unknown, self._unknown_since = 0, 0.0  # given back lately
         self._reach = 0
@@ -157,7 +157,7 @@ class Lane:
         ahead = self.slots.takes_ahead and not watched
         most = self._capacity if ahead else self.room.concurrency
         while self._backlog and len(self.running) < most:
-            size = min(max(self.room.batch_size, 1), len(self._backlog))
+            size = min(self.room.size, len(self._backlog))
             messages = [self._backlog.popleft() for _ in range(size)]
             until = self._until(messages)
             task = Task(messages, self.steps.queue, self.batch, self.room.time_limit, until)
@@ -302,9 +302,7 @@ class Lane:
 
     @property
     def _capacity(self) -> int:
-        if self.batch:
-            return self.room.concurrency * self.room.batch_size
-        return self.room.concurrency + self._ahead.count
+        return self.room.concurrency * self.room.size + self._ahead.count
 
     def _room(self) -> int:
         busy = sum(len(task.messages) for task in self.running)

@@ -26,18 +26,31 @@ class Room:
     prefetch_most: int
     time_limit: float | None
 
+    @property
+    def size(self) -> int:
+        """How many messages a handler gets at once."""
+        return max(self.batch_size, 1)
+
 
 class Ahead:
-    """How many messages are leased ahead of handlers that take one at a time.
+    """How many messages are leased ahead of handlers.
 
     Few, so that another worker gets them where handlers are slow; but handlers that are through
-    with them before the next lease comes back would mostly wait.
+    with them before the next lease comes back would mostly wait. `step` is the fewest of which
+    more are any use: a batch.
     """
 
-    def __init__(self, least: int, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        least: int,
+        most: int,
+        step: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.count = least
         self._least = least
         self._most = most
+        self._step = step
         self._clock = clock
         self._leased_at = float("-inf")
 
@@ -48,4 +61,4 @@ class Ahead:
         if lasted > _SLOW:
             self.count = self._least
         elif full and lasted < _QUICK:
-            self.count = min(2 * max(self.count, 1), self._most)
+            self.count = min(max(2 * self.count, self._step), self._most)
