@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -14,6 +15,7 @@ from pgqrs.errors import (
     PayloadError,
     PgqrsError,
     QueryTimeoutError,
+    QueueNotFoundError,
     SchemaMissingError,
     SchemaVersionError,
     UnavailableError,
@@ -26,6 +28,8 @@ __all__ = ["refusal", "translated"]
 _RETRYABLE: Final = frozenset({"40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03"})
 # Data that JSON text may spell and jsonb cannot hold.
 _UNSTORABLE: Final = frozenset({"22003", "22P02", "22P05", "54000", "54001"})
+# Not "is still referenced", which is said of the other side.
+_GONE: Final = re.compile(r"\(queue_id\)=\((\d+)\) is not present")
 _LOGIN: Final = ("password", "authentication", "does not exist", "pg_hba.conf", "permission denied")
 
 
@@ -63,18 +67,27 @@ def refusal(error: Exception) -> str | None:
 def _for_driver_error(error: exc.DBAPIError, schema: str, *, changes: bool) -> PgqrsError:
     code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
     reason = _first_line(error)
+    if refused := _for_refusal(error, code, schema):
+        return refused
+    lost = error.connection_invalidated or code is None or code.startswith("08")
+    if lost or code in _RETRYABLE:
+        return _for_trouble(error, reason, code, lost=lost, changes=changes)
+    return DatabaseError(reason, code)
+
+
+def _for_refusal(error: exc.DBAPIError, code: str | None, schema: str) -> PgqrsError | None:
+    reason = _first_line(error)
     if code in ("42P01", "3F000"):
         return SchemaMissingError(schema)
     if code == "42703":
         return SchemaVersionError(schema, reason)
     if code == "57014":
         return QueryTimeoutError(f"the statement was cancelled: {reason}", code)
+    if code == "23503" and (gone := _GONE.search(str(error.orig))):
+        return QueueNotFoundError(int(gone[1]))  # deleted while the statement waited
     if code in _UNSTORABLE:
         return PayloadError(f"PostgreSQL cannot store this payload: {reason}")
-    lost = error.connection_invalidated or code is None or code.startswith("08")
-    if lost or code in _RETRYABLE:
-        return _for_trouble(error, reason, code, lost=lost, changes=changes)
-    return DatabaseError(reason, code)
+    return None
 
 
 def _for_trouble(

@@ -267,3 +267,31 @@ def test_payload_that_only_postgresql_refuses(producer: Producer, engine: Engine
             producer.within(host).binding.run(
                 call(lambda c: c.execute(statement, {"json": '"\\u0000"'}))
             )
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_queue_that_is_deleted_while_an_enqueue_waits(
+    admin: Admin,
+    engine: Engine,
+    config: Config,
+    registered: bool,  # noqa: FBT001
+) -> None:
+    """It is gone when the deletion commits: not a matter of foreign keys."""
+    info = admin.create_queue("doomed")
+    caught: list[Exception] = []
+    with Producer(config, "doomed") as producer:
+        if registered:
+            producer.heartbeat()
+
+        def enqueue() -> None:
+            try:
+                producer.enqueue({})
+            except PgqrsError as error:
+                caught.append(error)
+
+        with crowd() as start, engine.begin() as connection:
+            for table in ("pgqrs_workers WHERE queue_id", "pgqrs_queues WHERE id"):
+                connection.execute(text(f"DELETE FROM pgqrs.{table} = :id"), {"id": info.id})
+            start(1, enqueue)
+            wait_for(engine, BLOCKED)
+    assert [type(error) for error in caught] == [QueueNotFoundError]

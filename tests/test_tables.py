@@ -136,8 +136,15 @@ def test_a_constraint_is_a_database_error(admin: Admin) -> None:
         Queues(admin).insert(queue_name="q")
     assert caught.value.sqlstate == "23505"
     with pytest.raises(pgqrs.DatabaseError) as caught:
+        Workers(admin).insert(role="nobody", hostname="h")
+    assert caught.value.sqlstate == "23514"
+
+
+def test_a_row_of_no_queue(admin: Admin) -> None:
+    """A reference to a queue that is not there says so."""
+    with pytest.raises(pgqrs.QueueNotFoundError) as caught:
         Workers(admin).insert(queue_id=404, role="consumer", hostname="h")
-    assert caught.value.sqlstate == "23503"
+    assert caught.value.queue == 404
 
 
 @pytest.mark.usefixtures("queue")
