@@ -29,7 +29,7 @@ def environment(name: str, requirements: Sequence[str], where: Path) -> str | No
 
 
 def command(program: str, module: str) -> list[str]:
-    """Say how a contender is started, without its DSN."""
+    """Say how a contender is started; its DSN comes after that."""
     found = script(module)
     return [program, str(found)] if found else [program, "-m", f"benchmarks.contenders.{module}"]
 

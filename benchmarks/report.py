@@ -1,98 +1,102 @@
-"""Results as a table for people, as JSON for programs, and as a chart."""
+"""Results as tables for people and as JSON for programs."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import os
 import platform
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rounds import Result
+import pgqrs
+from benchmarks.results import Result, shown
+from benchmarks.sections import SECTIONS, Section
+from benchmarks.stage import Stage
 
-__all__ = ["save", "show"]
+__all__ = ["About", "about", "forget", "load", "rows", "save", "show"]
 
-FLOOR = "psycopg"
-BAR, GAP, LEFT, WIDE = 18, 10, 190, 420
+NAME = "results.json"
+
+About = dict[str, Any]
 
 
-def document(results: Sequence[Result], about: dict[str, Any]) -> dict[str, Any]:
-    """Give everything as one value for JSON."""
+def about(stage: Stage) -> About:
+    """Say where it is measured, and when."""
     return {
-        "about": {**about, "python": platform.python_version(), "machine": platform.platform()},
-        "figures": [
-            {
-                "figure": each.figure,
-                "contender": each.contender,
-                "median": each.median,
-                "of_psycopg": ratio(each, results),
-                "rounds": each.rates,
-            }
-            for each in results
-        ],
+        "pgqrs": pgqrs.__version__,
+        "server": str(stage.server.version),
+        "sqlalchemy": sqlalchemy.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "day": dt.datetime.now(dt.UTC).date().isoformat(),
     }
 
 
-def ratio(result: Result, results: Sequence[Result]) -> float | None:
-    """Give the median of the rounds' ratios to raw psycopg in the same round."""
-    for other in results:
-        if (other.figure, other.contender) == (result.figure, FLOOR):
-            return result.median / other.median
-    return None
+def rows(section: Section, results: Sequence[Result]) -> list[list[str]]:
+    """Give the table of a section, its head first; what is empty throughout is left out."""
+    head = ["figure", "contender", "median", "of psycopg", section.first, "rounds from … to"]
+    lines = [line_of(each, results) for each in results if each.section == section.name]
+    kept = [column for column in zip(head, *lines, strict=True) if any(column[1:])]
+    return [list(line) for line in zip(*kept, strict=True)]
+
+
+def line_of(each: Result, results: Sequence[Result]) -> list[str]:
+    """Give the line of one result."""
+    least, most = shown(min(each.rounds)), shown(max(each.rounds))
+    ratios = (each.of_floor(results), each.of_first(results))
+    return [
+        each.figure,
+        each.contender,
+        shown(each.median, each.unit),
+        *("" if value is None else f"{value:.2f}" for value in ratios),
+        f"{least} … {most}" if len(each.rounds) > 1 else "",
+    ]
 
 
 def show(results: Sequence[Result], console: Console) -> None:
-    """Print a table: a row for each figure and contender."""
-    table = Table("figure", "contender", "messages/s", "of psycopg", "rounds from … to")
-    before = ""
-    for each in results:
-        of_floor = ratio(each, results)
-        table.add_row(
-            each.figure if each.figure != before else "",
-            each.contender,
-            f"{each.median:,.0f}",
-            "" if of_floor is None else f"{of_floor:.2f}",
-            f"{min(each.rates):,.0f} … {max(each.rates):,.0f}",
-            end_section=False,
-        )
-        before = each.figure
-    console.print(table)
+    """Print a table for each section: a line for each figure and contender."""
+    for section in SECTIONS:
+        head, *lines = rows(section, results) or [[]]
+        if not lines:
+            continue
+        table = Table(*head, title=section.title, title_justify="left")
+        before = ""
+        for line in lines:
+            table.add_row("" if line[0] == before else line[0], *line[1:])
+            before = line[0]
+        console.print(table)
 
 
-def chart(results: Sequence[Result], figure: str, path: Path) -> None:
-    """Draw one figure as bars."""
-    shown = [each for each in results if each.figure == figure]
-    most = max(each.median for each in shown)
-    lines = []
-    for place, each in enumerate(sorted(shown, key=lambda each: -each.median)):
-        top = place * (BAR + GAP) + 30
-        width = max(WIDE * each.median / most, 1)
-        ours = each.contender.startswith("pgqrs")
-        colour = "#3f51b5" if ours else "#9e9e9e"
-        box = f'x="{LEFT}" y="{top}" width="{width:.0f}" height="{BAR}" fill="{colour}"'
-        lines += [
-            f'<text x="{LEFT - 8}" y="{top + 13}" text-anchor="end">{each.contender}</text>',
-            f"<rect {box}/>",
-            f'<text x="{LEFT + width + 6:.0f}" y="{top + 13}">{each.median:,.0f}/s</text>',
-        ]
-    height = len(shown) * (BAR + GAP) + 40
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-size="13"'
-        ' font-family="sans-serif" fill="currentColor">\n'
-        f'<text x="{LEFT}" y="18" font-weight="bold">{figure}</text>\n'
-        + "\n".join(lines)
-        + "\n</svg>\n"
-    )
-
-
-def save(results: Sequence[Result], about: dict[str, Any], where: Path) -> None:
-    """Write the JSON and a chart of each figure."""
+def save(section: str, results: Sequence[Result], what: About, where: Path) -> None:
+    """Write the results of a section as JSON, beside those of other sections that are there."""
     where.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document(results, about), indent=1)
-    (where / "results.json").write_text(text + "\n")
-    for figure in dict.fromkeys(each.figure for each in results):
-        name = "".join(c if c.isalnum() else "-" for c in figure)
-        chart(results, figure, where / f"{name}.svg")
+    path = where / NAME
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    document[section] = {"about": what, "results": [each.document(results) for each in results]}
+    text = json.dumps(document).replace('{"section"', '\n{"section"')
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def load(where: Path) -> tuple[list[Result], dict[str, About]]:
+    """Read what runs saved: all results, and about each section."""
+    document = json.loads((where / NAME).read_text(encoding="utf-8"))
+    names = [field.name for field in fields(Result)]
+    results = [
+        Result(**{name: each[name] for name in names})
+        for section in document.values()
+        for each in section["results"]
+    ]
+    return results, {name: section["about"] for name, section in document.items()}
+
+
+def forget(where: Path) -> None:
+    """Remove what earlier runs saved."""
+    (where / NAME).unlink(missing_ok=True)

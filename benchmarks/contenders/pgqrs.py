@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import text
 
 import pgqrs
-from benchmarks.contenders.answering import BODY, Figure, Watch, answer
+from benchmarks.contenders.answering import BODY, Figure, Seen, Watch, answer, instants, now
 from pgqrs.aio import AsyncProducer
+
+QUIET = 0.25
+"""Seconds without progress after which a run looks whether the queue is empty."""
 
 
 class Ours:
@@ -30,6 +36,9 @@ class Ours:
     def empty(self) -> None:
         with self.admin.pool.connect() as connection:
             connection.execute(text("DELETE FROM pgqrs.pgqrs_messages"))
+
+    def fill(self, _: Watch, n: int) -> None:
+        self.producer.batch_enqueue([BODY] * n)
 
     def enqueue_one(self, watch: Watch, n: int) -> None:
         with watch.running():
@@ -51,12 +60,12 @@ class Ours:
     def enqueue_batch(self, watch: Watch, n: int) -> None:
         bodies = [BODY] * 1000
         with watch.running():
-            for _ in range(n // 1000):
-                self.producer.batch_enqueue(bodies)
+            for begun in range(0, n, 1000):
+                self.producer.batch_enqueue(bodies[: n - begun])
         self.empty()
 
     def one_by_one(self, watch: Watch, n: int) -> None:
-        self.producer.batch_enqueue([BODY] * n)
+        self.fill(watch, n)
         with watch.running():
             for _ in range(n):
                 message = self.consumer.dequeue()
@@ -64,50 +73,139 @@ class Ours:
                 _ = message.payload
                 self.consumer.archive(message)
 
-    def drain(self, watch: Watch, n: int) -> None:
-        self.producer.batch_enqueue([BODY] * n)
+    def fused(self, watch: Watch, n: int) -> None:
+        consumer = self.consumer
+        self.fill(watch, n)
         with watch.running():
-            while messages := self.consumer.dequeue_batch(100):
-                for message in messages:
-                    _ = message.payload
-                assert all(self.consumer.archive_batch(messages))
+            messages = consumer.dequeue_batch(1)
+            for _ in range(n):
+                _ = messages[0].payload
+                held, messages = consumer.archive_and_dequeue(messages, 1)
+                assert held == [True]
+        assert not messages
 
-    def running(self, **options: Any) -> Callable[[Watch, int], None]:
-        """Drain by `run`, with a handler that reads the payload."""
+    def drain(self, watch: Watch, n: int) -> None:
+        self.fill(watch, n)
+        self.take(watch, n)
+
+    def take(self, watch: Watch, n: int) -> None:
+        with watch.running():
+            assert self.by_batches(n) == n
+
+    def share(self, watch: Watch, _: int) -> None:
+        with watch.running():
+            watch.extra["done"] = self.by_batches()
+
+    def by_batches(self, most: int | None = None) -> int:
+        """Drain by 100 until `most` are done or the queue is empty; gives how many were done."""
+        done = 0
+        while done != most and (messages := self.consumer.dequeue_batch(100)):
+            read(messages)
+            assert all(self.consumer.archive_batch(messages))
+            done += len(messages)
+        return done
+
+
+class Running:
+    """Figures of `run`, with handlers that read the payload."""
+
+    def __init__(self, ours: Ours) -> None:
+        self.ours = ours
+
+    def drain(self, **options: Any) -> Callable[[Watch, int], None]:
+        """Drain by `Consumer.run`."""
 
         def act(watch: Watch, n: int) -> None:
-            self.producer.batch_enqueue([BODY] * n)
+            self.ours.fill(watch, n)
             left = n
 
             def handle(given: Any) -> None:
                 nonlocal left
                 messages = given if isinstance(given, list) else [given]
-                for message in messages:
-                    _ = message.payload
+                read(messages)
                 left -= len(messages)
                 if left <= 0:
-                    self.consumer.stop()
+                    self.ours.consumer.stop()
 
             with watch.running():
-                report = self.consumer.run(handle, **options)
+                report = self.ours.consumer.run(handle, **options)
             assert report.completed == n, report
 
         return act
 
+    def share(self, watch: Watch, _: int) -> None:
+        """Run with batches until the queue is empty; says when the last was settled."""
+        with pgqrs.Runner(self.ours.config) as runner:
+            runner.add("bench", read, batch_size=100)
+            watching = threading.Thread(target=self._stop_at_the_end, args=(runner, watch))
+            watching.start()
+            with watch.running():
+                report = runner.run()
+            watching.join()
+        watch.extra["done"] = report.completed
+
+    def _stop_at_the_end(self, runner: pgqrs.Runner, watch: Watch) -> None:
+        done, since = 0, now()
+        while now() - since < QUIET or self._waiting():
+            time.sleep(0.002)
+            if runner.report.completed != done:
+                done, since = runner.report.completed, now()
+        watch.extra["ended"] = since
+        runner.stop()
+
+    def _waiting(self) -> bool:
+        with self.ours.admin.pool.connect() as connection:
+            some = text("SELECT EXISTS (SELECT FROM pgqrs.pgqrs_messages WHERE state <> 1)")
+            return bool(connection.scalar(some))
+
+    def wait(self, watch: Watch, n: int) -> None:
+        """Handle what is sent at a pace, one message at a time."""
+        seen = Seen(watch, n)
+
+        def handle(message: Any) -> None:
+            if seen.add(message.payload):
+                self.ours.consumer.stop()
+
+        self.ours.consumer.run(handle)
+
+    def pace(self, watch: Watch, n: int) -> None:
+        """Send at a pace; what a fault refuses is sent again until it is in."""
+        for body in instants(watch, n):
+            while True:
+                try:
+                    self.ours.producer.enqueue(body)
+                except (pgqrs.UnavailableError, pgqrs.OutcomeUnknownError):
+                    time.sleep(0.01)
+                else:
+                    break
+
+
+def read(messages: list[pgqrs.QueueMessage]) -> None:
+    """Decode the payloads of a batch."""
+    for message in messages:
+        _ = message.payload
+
 
 def main(dsn: str) -> None:
     """Answer with the public API."""
+    logging.getLogger("pgqrs").setLevel(logging.ERROR)  # faults are meant here
     ours = Ours(dsn)
+    running = Running(ours)
     figures: dict[str, Figure] = {
         "enqueue one": ours.enqueue_one,
         "enqueue one, asyncio": ours.enqueue_one_async,
         "enqueue 1000": ours.enqueue_batch,
         "lease and archive one": ours.one_by_one,
+        "fused": ours.fused,
         "drain by 100": ours.drain,
-        "run, batches of 100": ours.running(batch_size=100),
-        "run, 1 at a time": ours.running(concurrency=1),
-        "run, 8 at a time": ours.running(concurrency=8),
-        "run, 64 at a time": ours.running(concurrency=64),
+        "run, batches of 100": running.drain(batch_size=100),
+        **{f"run, {n} at a time": running.drain(concurrency=n) for n in (1, 8, 32, 64)},
+        "take": ours.take,
+        "fill": ours.fill,
+        "share": ours.share,
+        "share by run": running.share,
+        "pace": running.pace,
+        "await": running.wait,
     }
     answer(figures, ours.close)
 

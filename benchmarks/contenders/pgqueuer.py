@@ -18,7 +18,7 @@ from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found]
 from pgqueuer.queries import Queries  # type: ignore[import-not-found]
 from pgqueuer.types import QueueExecutionMode  # type: ignore[import-not-found]
 
-from benchmarks.contenders.answering import BODY, Figure, Watch, answer
+from benchmarks.contenders.answering import BODY, Figure, Seen, Watch, answer, instants
 
 
 class Peer:
@@ -101,6 +101,26 @@ class Peer:
     def share(self, watch: Watch, _n: int) -> None:
         watch.extra["done"] = self.do(self.drain(watch, 100))
 
+    def wait(self, watch: Watch, n: int) -> None:
+        """Run jobs as they come, one at a time, until the last was seen."""
+        self.do(self.until_last(Seen(watch, n)))
+
+    async def until_last(self, seen: Seen) -> None:
+        connection, own = await self.connect()
+        pgq = PgQueuer(own)
+
+        async def work(job: Any) -> None:
+            if seen.add(json.loads(job.payload)):
+                pgq.shutdown.set()
+
+        pgq.entrypoint("work")(work)
+        await pgq.qm.run(batch_size=1)
+        await connection.close()
+
+    def pace(self, watch: Watch, n: int) -> None:
+        for body in instants(watch, n):
+            self.do(self.queries.enqueue("work", json.dumps(body).encode()))
+
 
 def main(dsn: str) -> None:
     """Answer with PgQueuer's public API, on one event loop."""
@@ -113,6 +133,8 @@ def main(dsn: str) -> None:
         "run, 64 at a time": peer.running(64),
         "fill": peer.fill,
         "share": peer.share,
+        "pace": peer.pace,
+        "await": peer.wait,
     }
     answer(figures, peer.close)
 

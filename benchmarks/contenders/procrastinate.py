@@ -6,12 +6,15 @@ A backlog is analyzed before it is run, as autovacuum does in time: its queries 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import procrastinate  # type: ignore[import-not-found]
 
-from benchmarks.contenders.answering import BODY, Figure, Watch, answer
+from benchmarks.contenders.answering import BODY, Figure, Seen, Watch, answer, instants
 
 INSTALLED = "SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS found"
 FORGET = "DELETE FROM procrastinate_jobs WHERE status NOT IN ('todo', 'doing')"
@@ -22,6 +25,7 @@ class Peer:
 
     def __init__(self, dsn: str) -> None:
         self.done: list[int] = []  # appending is safe in the threads that tasks run in
+        self.heard: Callable[[dict[str, Any]], None] = lambda _: None
         self.sync = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=dsn))
         self.app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=dsn))
         tasks = [app.task(name="work", queue="bench")(self.work) for app in (self.sync, self.app)]
@@ -30,9 +34,10 @@ class Peer:
         if not self.sync.connector.execute_query_one(INSTALLED)["found"]:
             self.sync.schema_manager.apply_schema()
 
-    def work(self, body: dict[str, str]) -> None:
+    def work(self, body: dict[str, Any]) -> None:
         """Only look at the payload, which is decoded by then."""
         self.done.append(len(body))
+        self.heard(body)
 
     def empty(self) -> None:
         self.sync.connector.execute_query("DELETE FROM procrastinate_jobs")
@@ -97,9 +102,35 @@ class Peer:
         with watch.running():
             self.add(n, schedule_in={"days": 1})
 
+    def wait(self, watch: Watch, n: int) -> None:
+        """Run jobs as they come, one at a time, until the last was seen."""
+        asyncio.run(self.until_last(Seen(watch, n)))
+        self.heard = lambda _: None
+
+    async def until_last(self, seen: Seen) -> None:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def hear(body: dict[str, Any]) -> None:
+            if seen.add(body):
+                loop.call_soon_threadsafe(ended.set)
+
+        self.heard = hear
+        async with self.app.open_async():
+            work = self.app.run_worker_async(queues=["bench"], install_signal_handlers=False)
+            worker = asyncio.create_task(work)
+            await ended.wait()
+            worker.cancel()
+            with suppress(asyncio.CancelledError):
+                await worker
+
+    def pace(self, watch: Watch, n: int) -> None:
+        for body in instants(watch, n):
+            self.task.defer(body=body)
+
 
 def main(dsn: str) -> None:
     """Answer with procrastinate's public API."""
+    logging.getLogger("procrastinate").setLevel(logging.ERROR)
     peer = Peer(dsn)
     figures: dict[str, Figure] = {
         "enqueue one": peer.enqueue_one,
@@ -109,6 +140,8 @@ def main(dsn: str) -> None:
         "run, 64 at a time": peer.running(64),
         "fill": peer.fill,
         "share": peer.share,
+        "pace": peer.pace,
+        "await": peer.wait,
         "park": peer.park,
     }
     answer(figures, peer.sync.close)
