@@ -4,6 +4,7 @@ A snapshot that somebody holds (a long transaction, a dump, a replica) keeps row
 from being cleaned, and every lease walks over those at the head of its indexes. What a lease found
 says where the living begin, so the next ones start there: their bounds are tested inside the index.
 Each second, and after a short result, a lease looks at everything, so nothing is hidden for longer.
+One slow lease may be a busy machine; two in a row that found nothing but one priority are believed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Floor:
         self._clock = clock
         self._bounds: Bounds | None = None
         self._until = 0.0
+        self._ranks: set[int] = set()  # the one priority of the last lease, if that was slow
 
     def bounds(self) -> Bounds | None:
         """Give where to look; None for everywhere."""
@@ -48,13 +50,15 @@ class Floor:
     ) -> None:
         """Note what a lease of up to `size` found, and how long it looked."""
         slow = looked_for is not None and looked_for.total_seconds() > _SLOW + _SLOW_EACH * size
-        if len(messages) < size or not (slow or self._bounds):
-            self._bounds = None
+        ranks = {message.priority for message in messages}
+        if len(messages) < size or len(ranks) > 1 or not (slow or self._bounds):
+            self._bounds, self._ranks = None, set()
             return
-        floor = min(message.id for message in messages)
+        floor, again = min(message.id for message in messages), ranks == self._ranks
+        self._ranks = ranks
         if self._bounds is not None:
-            self._bounds = self._bounds._replace(floor=floor)
-        elif (since := messages[0].dequeued_at) is not None:
+            self._bounds = self._bounds._replace(floor=floor) if again else None
+        elif again and (since := messages[0].dequeued_at) is not None:
             self._bounds = Bounds(floor, since)
             self._until = self._clock() + _HOLDS_FOR
 

@@ -20,7 +20,14 @@ from sqlalchemy import URL, Connection, create_engine, event
 from pgqrs import migrations
 
 BIG = ("pgqrs_messages", "pgqrs_archive")
-STATES = ("analyzed", "unanalyzed", "analyzed_empty", "analyzed_leased", "analyzed_ready")
+STATES = (
+    "analyzed",
+    "unanalyzed",
+    "analyzed_empty",
+    "analyzed_leased",
+    "analyzed_ready",
+    "vacuumed_empty",
+)
 
 # The queue `steady` has nothing late; `late` has delayed, expired and exhausted messages that are
 # due; `behind` has nothing but leases that ran out, and `idle` nothing at all. Messages are younger
@@ -43,6 +50,11 @@ FORGOTTEN = """
 DELETE FROM pgqrs_messages;
 DELETE FROM pgqrs_archive;
 """
+HELD_BACK = ("CREATE TEMPORARY TABLE held_back AS SELECT * FROM pgqrs_messages",)
+BURST = (
+    "INSERT INTO pgqrs_messages OVERRIDING SYSTEM VALUE SELECT * FROM held_back ORDER BY id",
+    "DROP TABLE held_back",
+)
 ROWS = """
 INSERT INTO pgqrs_archive (id, queue_id, vt, enqueued_at, dequeued_at, archived_at,
     consumer_worker_id, read_ct, returned_ct, priority, status, payload)
@@ -104,6 +116,9 @@ def _parts(state: str) -> Iterator[str]:
     yield ROWS
     if state == "analyzed":
         yield analyze
+    if state == "vacuumed_empty":
+        # Of a table that was emptied VACUUM notes that its pages have no rows; then a burst comes.
+        yield from (*HELD_BACK, "DELETE FROM pgqrs_messages", f"VACUUM {', '.join(tables)}", *BURST)
 
 
 def _dsn(url: URL) -> str:

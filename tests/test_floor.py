@@ -51,17 +51,50 @@ def test_quick_leases_look_everywhere(floor: Floor) -> None:
     assert floor.bounds() is None
 
 
-def test_a_slow_lease_sets_the_bounds(floor: Floor) -> None:
-    """Which move with what is found, however quick that is, and hold for a second in all."""
-    floor.found(messages(9, priority=3) + messages(5, 6), 3, SLOW)
+def test_two_slow_leases_set_the_bounds(floor: Floor) -> None:
+    """Which move with what is found, however quick that is."""
+    floor.found(messages(3, 4), 2, SLOW)
+    assert floor.bounds() is None
+    floor.found(messages(6, 5), 2, SLOW)
     assert floor.bounds() == Bounds(5, NOW)
-    floor.found(messages(7, 8, 10), 3, QUICK)
+    floor.found(messages(7, 8), 2, QUICK)
     assert floor.bounds() == Bounds(7, NOW)
+
+
+def test_a_busy_moment_sets_none(floor: Floor) -> None:
+    """Nor do two slow leases that are not in a row."""
+    for looked_for in (SLOW, QUICK, SLOW):
+        floor.found(messages(3), 1, looked_for)
+    assert floor.bounds() is None
+
+
+def test_where_priorities_differ_there_are_no_bounds(floor: Floor) -> None:
+    """What is passed over would be of a higher priority."""
+    for priority in (5, 3, 2):
+        floor.found(messages(3, priority=priority), 1, SLOW)
+    assert floor.bounds() is None
+    for _ in range(3):
+        floor.found(messages(9, priority=3) + messages(5), 2, SLOW)
+    assert floor.bounds() is None
+
+
+def test_another_priority_ends_the_bounds(floor: Floor) -> None:
+    """From then on everything is looked at, until two slow leases are alike again."""
+    slow(floor, 5)
+    floor.found(messages(6, priority=1), 1, SLOW)
+    assert floor.bounds() is None
+
+
+def slow(floor: Floor, *ids: int) -> None:
+    """Have two leases be slow."""
+    for _ in range(2):
+        floor.found(messages(*ids), len(ids), SLOW)
+    assert floor.bounds() == Bounds(min(ids), NOW)
 
 
 def test_bounds_end_after_a_second(floor: Floor, clock: Clock) -> None:
     """Finding things does not prolong them; what is slow then sets them again."""
-    floor.found(messages(5), 1, SLOW)
+    slow(floor, 5)
     clock.now += 0.9
     floor.found(messages(6), 1, QUICK)
     clock.now += 0.1
@@ -73,14 +106,15 @@ def test_bounds_end_after_a_second(floor: Floor, clock: Clock) -> None:
 @pytest.mark.parametrize("found", [[], [5]])
 def test_bounds_end_with_a_short_result(floor: Floor, found: list[int]) -> None:
     """And a short result sets none."""
-    floor.found(messages(5, 6), 2, SLOW)
-    floor.found(messages(*found), 2, SLOW)
-    assert floor.bounds() is None
+    slow(floor, 5, 6)
+    for _ in range(2):
+        floor.found(messages(*found), 2, SLOW)
+        assert floor.bounds() is None
 
 
 def test_bounds_are_dropped(floor: Floor) -> None:
     """Something came back that may lie below."""
-    floor.found(messages(5), 1, SLOW)
+    slow(floor, 5)
     floor.drop()
     assert floor.bounds() is None
 

@@ -35,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
+from pgqrs.statements import fence
 from pgqrs.statements.arrays import numbers
 from pgqrs.statements.columns import ARCHIVED, MESSAGE, as_sent
 from pgqrs.statements.per_schema import per_schema
@@ -72,7 +73,7 @@ def archive_many(t: Tables) -> Executable:
     """Move the messages (mids, rcs) of `worker` to the archive; gives the fences that held."""
     gone = (
         delete(t.messages)
-        .where(*_fence_of_many(t))
+        .where(*fence.of_many(t))
         .returning(*_leaving(t), null().cast(JSONB).label("output"))
         .cte("gone")
     )
@@ -89,7 +90,7 @@ def delete_one(t: Tables) -> Executable:
 def delete_many(t: Tables) -> Executable:
     """Delete the messages (mids, rcs) of `worker`; gives the fences that held."""
     m = t.messages
-    return delete(m).where(*_fence_of_many(t)).returning(m.c.id, m.c.read_ct)
+    return delete(m).where(*fence.of_many(t)).returning(m.c.id, m.c.read_ct)
 
 
 @per_schema
@@ -126,7 +127,7 @@ def release(t: Tables) -> Executable:
     m = t.messages
     return (
         update(m)
-        .where(*_fence_of_many(t))
+        .where(*fence.of_many(t))
         .values(
             state=bindparam("phase", type_=SmallInteger),
             vt=func.clock_timestamp() + bindparam("span", type_=Interval),
@@ -145,7 +146,7 @@ def find_archived(t: Tables) -> Executable:
 
     One that died meanwhile carries the same fence, but not the same status.
     """
-    a, held = t.archive, _held()
+    a, held = t.archive, fence.asked()
     mine = [
         a.c.read_ct == held.c.rc,
         a.c.consumer_worker_id == _worker(),
@@ -190,16 +191,6 @@ def _fence_of_one(t: Tables) -> tuple[ColumnElement[bool], ...]:
         m.c.read_ct == bindparam("rc", type_=Integer),
         m.c.consumer_worker_id == _worker(),
     )
-
-
-def _held() -> Any:
-    arrays = (numbers("mids", BigInteger), numbers("rcs", Integer))
-    return func.unnest(*arrays).table_valued("mid", "rc").render_derived("held")
-
-
-def _fence_of_many(t: Tables) -> tuple[ColumnElement[bool], ...]:
-    m, held = t.messages, _held()
-    return (m.c.id == held.c.mid, m.c.read_ct == held.c.rc, m.c.consumer_worker_id == _worker())
 
 
 def _pushed_out(t: Tables) -> ColumnElement[Any]:

@@ -29,11 +29,11 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, Tables
+from pgqrs.statements import fence
 from pgqrs.statements.acknowledge import kept, mode_of
-from pgqrs.statements.arrays import numbers
 from pgqrs.statements.columns import MESSAGE
 from pgqrs.statements.per_schema import per_schema
 
@@ -58,15 +58,14 @@ def finish_many(t: Tables) -> Executable:
 def finished(t: Tables) -> CTE:
     """Take messages (mids, rcs) of `worker` out, with outcomes, results and reasons."""
     m = t.messages
-    held = _held(("outcome", Text), ("result", Text), ("reason", Text))
     return (
         delete(m)
-        .where(*_fence(t, held))
+        .where(*fence.of_many(t))
         .returning(
             *_leaving(t),
-            func.coalesce(held.c.outcome, _COMPLETED).label("status"),
-            func.coalesce(cast(held.c.reason, JSONB), m.c.error).label("error"),
-            cast(held.c.result, JSONB).label("output"),
+            func.coalesce(fence.given(t, "outcome", Text), _COMPLETED).label("status"),
+            func.coalesce(cast(fence.given(t, "reason", Text), JSONB), m.c.error).label("error"),
+            cast(fence.given(t, "result", Text), JSONB).label("output"),
         )
         .cte("gone")
     )
@@ -82,8 +81,7 @@ def fail_many(t: Tables) -> Executable:
     whether it is dead) of those that were held.
     """
     terms = _terms(t)
-    held = _held(("reason", Text), ("wait", Double))
-    spent, again = _spent(t, terms, held), _again(t, terms, held)
+    spent, again = _spent(t, terms), _again(t, terms)
     settled = union_all(
         select(spent.c.id, spent.c.read_ct, literal_column("true", Boolean)),
         select(again.c.id, again.c.read_ct, literal_column("false", Boolean)),
@@ -98,27 +96,13 @@ def extend_many(t: Tables) -> Executable:
     Gives (id, read count) of those that were held.
     """
     m = t.messages
-    held = _held()
     wanted = func.clock_timestamp() + bindparam("span", type_=Interval)
     return (
         update(m)
-        .where(*_fence(t, held), m.c.vt > func.clock_timestamp())
+        .where(*fence.of_many(t), m.c.vt > func.clock_timestamp())
         .values(vt=func.greatest(m.c.vt, wanted))
         .returning(m.c.id, m.c.read_ct)
     )
-
-
-def _held(*more: tuple[str, Any]) -> Any:
-    fences = (numbers("mids", BigInteger), numbers("rcs", Integer))
-    arrays = [bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in more]
-    names = ("mid", "rc", *(name for name, _ in more))
-    return func.unnest(*fences, *arrays).table_valued(*names).render_derived("held")
-
-
-def _fence(t: Tables, held: Any) -> tuple[ColumnElement[bool], ...]:
-    m = t.messages
-    mine = m.c.consumer_worker_id == bindparam("worker", type_=BigInteger)
-    return (m.c.id == held.c.mid, m.c.read_ct == held.c.rc, mine)
 
 
 def _leaving(t: Tables) -> list[ColumnElement[Any]]:
@@ -127,30 +111,30 @@ def _leaving(t: Tables) -> list[ColumnElement[Any]]:
     return [*columns, func.clock_timestamp().label("archived_at")]
 
 
-def _spent(t: Tables, terms: CTE, held: Any) -> CTE:
+def _spent(t: Tables, terms: CTE) -> CTE:
     return (
         delete(t.messages)
-        .where(*_fence(t, held), _attempts(t) >= _limit(t, terms))
+        .where(*fence.of_many(t), _attempts(t) >= _limit(t, terms))
         .returning(
             *_leaving(t),
             literal_column("'dead'", Text).label("status"),
-            cast(held.c.reason, JSONB).label("error"),
+            cast(fence.given(t, "reason", Text), JSONB).label("error"),
             null().cast(JSONB).label("output"),
         )
         .cte("spent")
     )
 
 
-def _again(t: Tables, terms: CTE, held: Any) -> CTE:
+def _again(t: Tables, terms: CTE) -> CTE:
     m = t.messages
     return (
         update(m)
-        .where(*_fence(t, held), _attempts(t) < _limit(t, terms))
+        .where(*fence.of_many(t), _attempts(t) < _limit(t, terms))
         .values(
             state=DELAYED,
-            vt=func.clock_timestamp() + _delay(terms, _attempts(t), held.c.wait),
+            vt=func.clock_timestamp() + _delay(terms, _attempts(t), fence.given(t, "wait", Double)),
             consumer_worker_id=null(),
-            error=cast(held.c.reason, JSONB),
+            error=cast(fence.given(t, "reason", Text), JSONB),
         )
         .returning(m.c.id, m.c.read_ct)
         .cte("again")

@@ -1,0 +1,58 @@
+"""The fence of many leases at once: (mids, rcs) of `worker`, two arrays side by side.
+
+Each message is looked up by its id, whatever PostgreSQL expects. A join with the arrays would say
+the same, but of a table that was empty when it was last vacuumed one row is expected, and then the
+whole primary key is walked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    any_,
+    bindparam,
+    cast,
+    func,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from pgqrs.models import Tables
+from pgqrs.statements.arrays import numbers
+from pgqrs.statements.planning import unestimated
+
+__all__ = ["asked", "given", "mids", "of_many"]
+
+
+def of_many(t: Tables) -> tuple[ColumnElement[bool], ...]:
+    """Give what holds of a message whose lease is one of these, and still held."""
+    m = t.messages
+    held = asked()
+    same = tuple_(m.c.id, m.c.read_ct).in_(select(held.c.mid, held.c.rc))
+    mine = m.c.consumer_worker_id == bindparam("worker", type_=BigInteger)
+    among = any_(cast(mids(), ARRAY(BigInteger)))  # as it is, it would be a subquery of ids
+    return (m.c.id == among, unestimated(same), mine)
+
+
+def given(t: Tables, name: str, kind: Any) -> ColumnElement[Any]:
+    """Give what the array `name`s has for a message; null where that is shorter."""
+    place = func.array_position(mids(), t.messages.c.id)
+    values = select(bindparam(f"{name}s", type_=ARRAY(kind))).scalar_subquery()
+    value: ColumnElement[Any] = values[place]
+    return value
+
+
+def asked() -> Any:
+    """Give the arrays as rows (mid, rc)."""
+    arrays = (numbers("mids", BigInteger), numbers("rcs", Integer))
+    return func.unnest(*arrays).table_valued("mid", "rc").render_derived("held")
+
+
+def mids() -> Any:
+    """Give the ids: as a subquery, or their text would be read again for each row."""
+    return select(numbers("mids", BigInteger)).scalar_subquery()
