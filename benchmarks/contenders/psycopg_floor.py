@@ -34,8 +34,9 @@ WHERE m.id = ANY (ARRAY(
 RETURNING m.id, m.payload, m.read_ct, m.priority
 """
 TAKE_OUT = """
-DELETE FROM pgqrs.pgqrs_messages m USING unnest(%s::bigint[], %s::int[]) u(id, rc)
-  WHERE m.id = u.id AND m.read_ct = u.rc AND m.consumer_worker_id = 1
+DELETE FROM pgqrs.pgqrs_messages m USING (SELECT %s::bigint[] AS ids, %s::int[] AS counts) given
+  WHERE m.id = ANY (given.ids) AND m.read_ct = given.counts[array_position(given.ids, m.id)]
+    AND m.consumer_worker_id = 1
   RETURNING m.*
 """
 KEEP = """
