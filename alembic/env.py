@@ -24,6 +24,7 @@ def run_on(connection: sa.Connection, schema: str) -> None:
     context.configure(connection=connection, **migrations.comparison(schema, default))
     with context.begin_transaction():
         migrations.lock(connection, schema)
+        migrations.check_door(connection, schema, migrations.Door.INSTALL)
         migrations.make_schema(connection, schema)
         context.run_migrations(schema=schema)
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -29,7 +28,7 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import AddConstraint, CreateColumn, CreateIndex, DropIndex
 
-from pgqrs.migrations import comparison, head, installed_revision, script_location
+from pgqrs.migrations import Door, Installed, comparison, head, history, installed, upgrade_line
 from pgqrs.models import tables
 from pgqrs.types import Finding
 
@@ -47,21 +46,29 @@ def verify(connection: Connection, schema: str) -> list[Finding]:
 
 
 def _of_revision(connection: Connection, schema: str) -> list[Finding]:
-    installed, wanted = installed_revision(connection, schema), head()
-    if installed == wanted:
-        return []
-    if installed is None:
-        # A host that has our revisions in a history of its own keeps no version of ours.
+    found, wanted = installed(connection, schema), head()
+    if found is None:
+        # Whoever made the tables without a record of it may still have made them well.
         if inspect(connection).has_table(tables(schema).queues.name, schema=schema):
             return []
         message = f"there are no pgqrs tables in schema {schema!r}"
         return [Finding("error", message, _install(schema))]
-    known = {script.revision for script in ScriptDirectory(str(script_location())).walk_revisions()}
-    if installed in known:
-        message = f"the tables are at revision {installed}, and this pgqrs needs {wanted}"
-        return [Finding("error", message, _install(schema))]
-    message = f"the tables are at revision {installed}, which this pgqrs does not know"
+    if found.revision == wanted:
+        return []
+    if found.revision in {None, *(script.revision for script in history())}:
+        message = f"the tables are at revision {found.revision}, and this pgqrs needs {wanted}"
+        return [Finding("error", message, _upgrade(found, wanted, schema))]
+    message = f"the tables are at revision {found.revision}, which this pgqrs does not know"
     return [Finding("error", message, "upgrade the pgqrs package")]
+
+
+def _upgrade(found: Installed, wanted: str, schema: str) -> str:
+    if found.door is Door.INSTALL:
+        return _install(schema)
+    if found.door is Door.BRANCH:
+        return "alembic upgrade pgqrs@head, in the application"
+    line = upgrade_line(found.revision, wanted, schema)
+    return f"write a revision of the application with {line}, and run alembic upgrade head"
 
 
 def _of_tables(connection: Connection, schema: str) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from sqlalchemy import URL
 import pgqrs
 from pgqrs import migrations
 from pgqrs.errors import SchemaError
+from pgqrs.migrations import scripts
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -145,6 +146,7 @@ def test_an_installation_without_scripts_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken package is told as that, not as a missing file."""
-    monkeypatch.setattr(migrations, "__file__", str(tmp_path / "pgqrs" / "migrations.py"))
+    missing = tmp_path / "pgqrs" / "migrations" / "scripts.py"
+    monkeypatch.setattr(scripts, "__file__", str(missing))
     with pytest.raises(SchemaError, match="reinstall pgqrs"):
         migrations.script_location()

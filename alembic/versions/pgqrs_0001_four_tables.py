@@ -9,13 +9,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "pgqrs_0001"
 down_revision = None
-branch_labels = None
+branch_labels = ("pgqrs",)
 depends_on = None
 
 INSTANT = sa.DateTime(timezone=True)
 
 
 def upgrade(schema: str = "pgqrs") -> None:
+    make_schema(schema)
     create_queues(schema)
     create_workers(schema)
     create_messages(schema)
@@ -27,9 +28,15 @@ def downgrade(schema: str = "pgqrs") -> None:
         op.drop_table(table, schema=schema)
 
 
+def make_schema(schema: str) -> None:
+    # Looks first: CREATE SCHEMA needs rights on the database even where the schema exists.
+    if op.get_context().as_sql or not sa.inspect(op.get_bind()).has_schema(schema):
+        op.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+
+
 def to_queues(schema: str, table: str, column: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(
-        [column], [f"{schema}.pgqrs_queues.id"], name=f"{table}_{column}_fkey"
+        [column], [f"{schema}.pgqrs_queues.id"], name=op.f(f"{table}_{column}_fkey")
     )
 
 
@@ -54,8 +61,8 @@ def create_queues(schema: str) -> None:
         sa.Column("retry_backoff", sa.Boolean),
         sa.Column("retention", sa.Interval),
         sa.Column("dead_letter_queue_id", sa.BigInteger),
-        sa.PrimaryKeyConstraint("id", name="pgqrs_queues_pkey"),
-        sa.UniqueConstraint("queue_name", name="pgqrs_queues_queue_name_key"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pgqrs_queues_pkey")),
+        sa.UniqueConstraint("queue_name", name=op.f("pgqrs_queues_queue_name_key")),
         sa.CheckConstraint(
             "archive_mode IN ('full', 'meta', 'none')", name=op.f("pgqrs_queues_archive_mode_check")
         ),
@@ -79,7 +86,7 @@ def create_workers(schema: str) -> None:
         sa.Column("heartbeat_at", INSTANT, nullable=False, server_default=sa.text("now()")),
         sa.Column("shutdown_at", INSTANT),
         sa.Column("leads_until", INSTANT),
-        sa.PrimaryKeyConstraint("id", name="pgqrs_workers_pkey"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pgqrs_workers_pkey")),
         sa.CheckConstraint(
             "role IN ('producer', 'consumer', 'admin')", name=op.f("pgqrs_workers_role_check")
         ),
@@ -91,9 +98,9 @@ def create_workers(schema: str) -> None:
         schema=schema,
     )
     store(schema, "pgqrs_workers", fillfactor="50")
-    op.create_index("pgqrs_workers_queue", "pgqrs_workers", ["queue_id", "id"], schema=schema)
+    op.create_index(op.f("pgqrs_workers_queue"), "pgqrs_workers", ["queue_id", "id"], schema=schema)
     op.create_index(
-        "pgqrs_workers_address",
+        op.f("pgqrs_workers_address"),
         "pgqrs_workers",
         ["queue_id", "role", "hostname", "port"],
         schema=schema,
@@ -122,7 +129,7 @@ def create_messages(schema: str) -> None:
         sa.Column("message_type", sa.Text),
         sa.Column("headers", JSONB),
         sa.Column("error", JSONB),
-        sa.PrimaryKeyConstraint("id", name="pgqrs_messages_pkey"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pgqrs_messages_pkey")),
         sa.CheckConstraint("state BETWEEN 0 AND 2", name=op.f("pgqrs_messages_state_check")),
         to_queues(schema, "pgqrs_messages", "queue_id"),
         schema=schema,
@@ -146,7 +153,7 @@ def create_messages(schema: str) -> None:
 
 def index_of_state(schema: str, name: str, state: int, columns: list[str | sa.TextClause]) -> None:
     op.create_index(
-        f"pgqrs_messages_{name}",
+        op.f(f"pgqrs_messages_{name}"),
         "pgqrs_messages",
         columns,
         schema=schema,
@@ -175,12 +182,12 @@ def create_archive(schema: str) -> None:
         sa.Column("headers", JSONB),
         sa.Column("output", JSONB),
         sa.Column("error", JSONB),
-        sa.PrimaryKeyConstraint("queue_id", "id", name="pgqrs_archive_pkey"),
+        sa.PrimaryKeyConstraint("queue_id", "id", name=op.f("pgqrs_archive_pkey")),
         to_queues(schema, "pgqrs_archive", "queue_id"),
         schema=schema,
     )
     op.create_index(
-        "pgqrs_archive_unfinished",
+        op.f("pgqrs_archive_unfinished"),
         "pgqrs_archive",
         ["queue_id", "id"],
         schema=schema,
