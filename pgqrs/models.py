@@ -25,6 +25,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     literal_column,
     text,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Queue",
     "Tables",
     "Worker",
+    "include",
     "tables",
 ]
 
@@ -84,10 +86,11 @@ class Queue(Model):
     __table_args__ = (
         CheckConstraint("archive_mode IN ('full', 'meta', 'none')", "archive_mode"),
         CheckConstraint("max_attempts > 0", "max_attempts"),
+        UniqueConstraint("queue_name"),
     )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    queue_name: Mapped[str] = mapped_column(unique=True)
+    queue_name: Mapped[str]
     created_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     archive_mode: Mapped[str] = mapped_column(server_default=text("'full'"))
@@ -235,11 +238,22 @@ class Tables(NamedTuple):
 @cache
 def tables(schema: str = DEFAULT_SCHEMA) -> Tables:
     """Give the Core tables in `schema`, built once."""
-    metadata = MetaData(naming_convention=Model.metadata.naming_convention)
-    built = [
-        Model.metadata.tables[f"{DEFAULT_SCHEMA}.{model.__tablename__}"].to_metadata(
-            metadata, schema=schema
-        )
-        for model in (Queue, Worker, Message, Archive)
-    ]
-    return Tables(*built)
+    return include(MetaData(naming_convention=Model.metadata.naming_convention), schema)
+
+
+def include(metadata: MetaData, schema: str = DEFAULT_SCHEMA) -> Tables:
+    """Put the four tables of `schema` into a metadata of yours, and give them.
+
+    For foreign keys to them and for diagrams. Names stay as pgqrs gives them, whatever the naming
+    convention. Migrations still make the tables, so leave them out of Alembic's comparison.
+    """
+    return Tables(
+        *(_included(model, metadata, schema) for model in (Queue, Worker, Message, Archive))
+    )
+
+
+def _included(model: type[Model], metadata: MetaData, schema: str) -> Table:
+    name = model.__tablename__
+    if f"{schema}.{name}" in metadata.tables:
+        return metadata.tables[f"{schema}.{name}"]
+    return Model.metadata.tables[f"{DEFAULT_SCHEMA}.{name}"].to_metadata(metadata, schema=schema)
