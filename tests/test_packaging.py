@@ -131,6 +131,24 @@ def test_the_wheel_works_where_there_is_no_checkout(elsewhere: Path, empty_url: 
     assert said["printed"] == alembic
 
 
+def test_the_revisions_are_a_version_location_by_name(elsewhere: Path, tmp_path: Path) -> None:
+    """An application names them as what the package carries, with a separator that is no colon."""
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "alembic.ini").write_text(
+        "[alembic]\nscript_location = %(here)s\npath_separator = newline\n"
+        "version_locations =\n    %(here)s/versions\n    pgqrs:_alembic/versions\n"
+    )
+    heads = run(elsewhere / "python", "-m", "alembic", "heads", cwd=tmp_path)
+    assert heads == f"{migrations.head()} (pgqrs) (head)\n"
+
+
+def test_alembic_knows_the_plugin(elsewhere: Path) -> None:
+    """It is told by the wheel's entry point, to any Alembic that has plugins."""
+    query = "from alembic.runtime import plugins; print('pgqrs' in plugins._all_plugins)"
+    if importlib.util.find_spec("alembic.runtime.plugins"):
+        assert run(elsewhere / "python", "-c", query) == "True\n"
+
+
 def test_the_command_is_installed(elsewhere: Path) -> None:
     """`pgqrs` is on the path of the environment, and knows its version."""
     assert pgqrs.__version__ in run(elsewhere / "pgqrs", "--version")

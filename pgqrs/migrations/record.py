@@ -79,7 +79,8 @@ def installed(connection: Connection, schema: str = DEFAULT_SCHEMA) -> Installed
     look = inspect(connection)
     if not look.has_table(VERSION_TABLE, schema=schema):
         there = look.has_table(tables(schema).queues.name, schema=schema)
-        return _branch(connection) if there else None
+        # A branch knows no schema but the default one.
+        return _branch(connection) if there and schema == DEFAULT_SCHEMA else None
     options = {"version_table": VERSION_TABLE, "version_table_schema": schema}
     revision = MigrationContext.configure(connection, opts=options).get_current_revision()
     comment = look.get_table_comment(VERSION_TABLE, schema=schema)["text"] or ""
@@ -147,17 +148,19 @@ def _branch(connection: Connection) -> Installed | None:
     """Look for a revision of ours in whatever could be a version table of an application."""
     relations = catalog("pg_class", "oid", "relname", "relnamespace", "relkind")
     namespaces = catalog("pg_namespace", "oid", "nspname")
-    attributes = catalog("pg_attribute", "attrelid", "attname")
+    attributes = catalog("pg_attribute", "attrelid", "attname", "atttypid")
     candidates = (
         select(namespaces.c.nspname, relations.c.relname)
         .join_from(relations, namespaces, namespaces.c.oid == relations.c.relnamespace)
         .join(attributes, attributes.c.attrelid == relations.c.oid)
         .where(attributes.c.attname == "version_num", relations.c.relkind == "r")
+        .where(attributes.c.atttypid == func.to_regtype("varchar"))
+        .where(func.has_schema_privilege(namespaces.c.oid, "USAGE"))
         .where(func.has_table_privilege(relations.c.oid, "SELECT"))
         .order_by(namespaces.c.nspname, relations.c.relname)
     )
-    number: ColumnClause[str] = column("version_num", String)
     for schema, name in connection.execute(candidates).all():
+        number: ColumnClause[str] = column("version_num", String)
         versions = select(number).select_from(sql_table(name, number, schema=schema))
         found = connection.scalar(versions.where(number.like(r"pgqrs\_%")).limit(1))
         if found is not None and name != VERSION_TABLE:
