@@ -32,10 +32,10 @@ def setup(plugin: Plugin) -> None:
 def _compare(context: AutogenContext, upgrade_ops: UpgradeOps) -> PriorityDispatchResult:
     from alembic.util import PriorityDispatchResult
 
-    from pgqrs.migrations.generating import add_line, pass_over
+    from pgqrs.migrations.generating import add_lines, pass_over
 
     pass_over(context)
-    add_line(context, upgrade_ops)
+    add_lines(context, upgrade_ops)
     return PriorityDispatchResult.CONTINUE
 
 

@@ -246,6 +246,21 @@ def test_the_plugin_leaves_other_doors_alone(
 
 
 @needs_plugins
+def test_pgqrs_may_be_there_more_than_once(tmp_path: Path, empty_url: URL, empty: Engine) -> None:
+    """A schema each, for instance of two parts of an application."""
+    both = 'pgqrs_schema=["pgqrs", "jobs"]'
+    app = Application(tmp_path, empty_url, options=f"include_schemas=True, {PLUGINS}, {both}")
+    written = app.generate("first")
+    assert 'migrations.upgrade("pgqrs_0001")' in written
+    assert 'migrations.upgrade("pgqrs_0001", schema="jobs")' in written
+    app.alembic("upgrade", "head")
+    assert tables_in(empty) == tables_in(empty, "jobs") == OURS
+    leaves_in_peace(app)
+    app.alembic("downgrade", "base")
+    assert not {"pgqrs", "jobs"} & {*inspect(empty).get_schema_names()}
+
+
+@needs_plugins
 def test_an_application_without_the_line_in_env_is_as_before(
     tmp_path: Path, empty_url: URL
 ) -> None:

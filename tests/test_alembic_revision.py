@@ -321,6 +321,21 @@ def test_tables_can_be_handed_over_and_back(app: Application, empty: Engine) -> 
     assert found(empty) is None
 
 
+def test_an_empty_record_is_no_installation(app: Application, empty: Engine) -> None:
+    """A downgrade of pgqrs's own history leaves its version table: it is told how to be rid of it."""
+    migrations.install(empty)
+    for table in ("archive", "messages", "workers", "queues"):
+        run(empty, f"DROP TABLE pgqrs.pgqrs_{table}")
+    run(empty, "DELETE FROM pgqrs.pgqrs_version")
+    with empty.begin() as connection, pytest.raises(SchemaError, match="no pgqrs tables"):
+        migrations.adopt(connection)
+    with pytest.raises(SchemaError, match="`pgqrs --schema pgqrs uninstall`"):
+        app.alembic("upgrade", "head")
+    migrations.uninstall(empty)
+    app.alembic("upgrade", "head")
+    assert findings(app.url) == []
+
+
 def test_what_is_not_there_cannot_be_handed_over(empty: Engine) -> None:
     """Nor what was never recorded."""
     with empty.begin() as connection, pytest.raises(SchemaError, match="no pgqrs tables"):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import MigrateOperation, UpgradeOps
-from sqlalchemy import inspect
+from sqlalchemy import Connection, inspect
 
 from pgqrs.config import validated_schema
 from pgqrs.migrations.filters import include_object
@@ -17,7 +17,7 @@ from pgqrs.migrations.revision import downgrade_line, upgrade_line
 from pgqrs.migrations.scripts import head, history
 from pgqrs.models import DEFAULT_SCHEMA, tables
 
-__all__ = ["DowngradeLine", "UpgradeLine", "add_line", "pass_over"]
+__all__ = ["DowngradeLine", "UpgradeLine", "add_lines", "pass_over"]
 
 _log: Final = logging.getLogger("pgqrs.autogenerate")
 
@@ -70,28 +70,34 @@ def _downgrade(context: AutogenContext, line: DowngradeLine) -> str:
 
 def pass_over(context: AutogenContext) -> None:
     """Leave pgqrs's tables and views out of this comparison, on both sides."""
-    passing = include_object(schema=_schema(context))
-    context._object_filters.append(passing)  # noqa: SLF001 - there is no other way in
+    for schema in _schemas(context):
+        passing = include_object(schema=schema)
+        context._object_filters.append(passing)  # noqa: SLF001 - there is no other way in
 
 
-def add_line(context: AutogenContext, upgrade_ops: UpgradeOps) -> None:
-    """Write the line first of all, where this pgqrs is ahead of what revisions have brought."""
-    schema, wanted = _schema(context), head()
+def add_lines(context: AutogenContext, upgrade_ops: UpgradeOps) -> None:
+    """Write a line first of all, where this pgqrs is ahead of what revisions have brought."""
     connection = context.connection
     assert connection is not None  # noqa: S101 - Alembic compares with nothing else
-    found = installed(connection, schema)
+    missing = [_missing(connection, schema) for schema in _schemas(context)]
+    upgrade_ops.ops[:0] = [line for line in missing if line]
+
+
+def _missing(connection: Connection, schema: str) -> UpgradeLine | None:
+    found, wanted = installed(connection, schema), head()
     if found is None:
-        if inspect(connection).has_table(tables(schema).queues.name, schema=schema):
-            _log.warning("pgqrs's tables in schema %s have no record of how they came", schema)
-        else:
-            upgrade_ops.ops.insert(0, UpgradeLine(None, wanted, schema))
+        if not inspect(connection).has_table(tables(schema).queues.name, schema=schema):
+            return UpgradeLine(None, wanted, schema)
+        _log.warning("pgqrs's tables in schema %s have no record of how they came", schema)
     elif found.door is not Door.REVISION:
         _log.info("pgqrs's tables in schema %s are kept by %s", schema, found.door)
     elif found.revision not in {script.revision for script in history()}:
         _log.warning("this pgqrs does not know revision %s: upgrade it", found.revision)
     elif found.revision != wanted:
-        upgrade_ops.ops.insert(0, UpgradeLine(found.revision, wanted, schema))
+        return UpgradeLine(found.revision, wanted, schema)
+    return None
 
 
-def _schema(context: AutogenContext) -> str:
-    return validated_schema(context.opts.get("pgqrs_schema", DEFAULT_SCHEMA))
+def _schemas(context: AutogenContext) -> list[str]:
+    given = context.opts.get("pgqrs_schema", DEFAULT_SCHEMA)
+    return [validated_schema(name) for name in ([given] if isinstance(given, str) else given)]

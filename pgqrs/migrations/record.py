@@ -110,7 +110,7 @@ def adopt(
     """
     lock(connection, schema)
     found = installed(connection, schema)
-    if found is None:
+    if found is None or found.revision is None:
         raise SchemaError(f"there are no pgqrs tables in schema {schema!r} to hand over")
     if found.door not in (Door.INSTALL, Door.REVISION):
         raise SchemaError(_refusal(found, schema))
@@ -126,7 +126,10 @@ def kept_in(version_table: str) -> str:
 
 def _refusal(found: Installed, schema: str) -> str:
     command = f"pgqrs --schema {schema} alembic adopt"
-    if found.door is Door.INSTALL:
+    if found.revision is None:
+        kept = f"nobody, but {found.version_table} is there"
+        way_out = f"run `pgqrs --schema {schema} uninstall`, which drops it"
+    elif found.door is Door.INSTALL:
         kept = f"`pgqrs install`, at revision {found.revision}"
         way_out = (
             "leave migrations.upgrade() out of your revisions, or hand the tables to them"
