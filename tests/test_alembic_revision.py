@@ -322,7 +322,7 @@ def test_tables_can_be_handed_over_and_back(app: Application, empty: Engine) -> 
 
 
 def test_an_empty_record_is_no_installation(app: Application, empty: Engine) -> None:
-    """A downgrade of pgqrs's own history leaves its version table: it is told how to be rid of it."""
+    """A downgrade of pgqrs's own history leaves its version table: told, with the way out."""
     migrations.install(empty)
     for table in ("archive", "messages", "workers", "queues"):
         run(empty, f"DROP TABLE pgqrs.pgqrs_{table}")

@@ -52,11 +52,16 @@ def uninstall(context: typer.Context, *, dry_run: DryRun = False, yes: Yes = Fal
 @app.command(epilog="Example: pgqrs verify --format json")
 def verify(context: typer.Context) -> None:
     """Compare the tables with what this version needs; exits with 1 if one is not usable."""
+    from pgqrs.call import call
+    from pgqrs.migrations import installed
+
     options = options_of(context)
     with options.admin() as admin:
-        findings = admin.verify()
         schema = admin.binding.schema
-    good = f"the pgqrs tables in schema {schema!r} are what this version needs"
+        findings = admin.verify()
+        found = None if findings else admin.binding.run(call(installed, schema))
+    record = f" (revision {found.revision}, kept by {found.keeper})" if found else ""
+    good = f"the pgqrs tables in schema {schema!r} are what this version needs{record}"
     options.output.many(findings, ("severity", "message", "remedy"), good)
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(1)

@@ -67,6 +67,15 @@ class Installed:
     version_table: str
     """Where Alembic keeps count: pgqrs's own version table, or the application's."""
 
+    @property
+    def keeper(self) -> str:
+        """Who brings them to the next revision, in words."""
+        return {
+            Door.INSTALL: "`pgqrs install`",
+            Door.REVISION: f"revisions of the application ({self.version_table})",
+            Door.BRANCH: f"a branch of the application's history ({self.version_table})",
+        }[self.door]
+
 
 def installed_revision(connection: Connection, schema: str = DEFAULT_SCHEMA) -> str | None:
     """Give the revision the tables in `schema` are at, or None where there is none."""
@@ -127,24 +136,24 @@ def kept_in(version_table: str) -> str:
 def _refusal(found: Installed, schema: str) -> str:
     command = f"pgqrs --schema {schema} alembic adopt"
     if found.revision is None:
-        kept = f"nobody, but {found.version_table} is there"
         way_out = f"run `pgqrs --schema {schema} uninstall`, which drops it"
-    elif found.door is Door.INSTALL:
-        kept = f"`pgqrs install`, at revision {found.revision}"
+        return f"there are no pgqrs tables, but {found.version_table} is there: {way_out}"
+    if found.door is Door.INSTALL:
         way_out = (
             "leave migrations.upgrade() out of your revisions, or hand the tables to them"
             f" with `{command}`"
         )
     elif found.door is Door.REVISION:
-        kept = f"revisions of the application ({found.version_table}), at revision {found.revision}"
         way_out = (
             "write a revision with migrations.upgrade() or migrations.downgrade(), or take the"
             f" tables back with `{command} --undo`"
         )
     else:
-        kept = f"a branch of the application's history ({found.version_table}) at {found.revision}"
         way_out = "run `alembic upgrade pgqrs@head` or `alembic downgrade pgqrs@base` there"
-    return f"the pgqrs tables in schema {schema!r} are kept by {kept}: {way_out}"
+    return (
+        f"the pgqrs tables in schema {schema!r} are kept by {found.keeper}, at revision"
+        f" {found.revision}: {way_out}"
+    )
 
 
 def _branch(connection: Connection) -> Installed | None:
