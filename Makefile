@@ -46,7 +46,7 @@ test: $(VENV)/dev.stamp ## Run the main test suite (PGQRS_TEST_DSN: on a server 
 
 matrix: $(VENV)/dev.stamp $(VENV_20)/test.stamp ## Run the marked tests on other versions
 	@failed=; \
-	echo "== SQLAlchemy 2.0"; \
+	echo "== SQLAlchemy 2.0 and Alembic 1.16"; \
 	$(VENV_20)/bin/python $(PYTEST) -m matrix $(PYTEST_OPTIONS) || failed=1; \
 	echo "== PostgreSQL of the system: $(or $(SYSTEM_POSTGRES),none is installed)"; \
 	if [ -n '$(SYSTEM_POSTGRES)' ]; then \
@@ -117,6 +117,6 @@ $(VENV)/docs.stamp: pyproject.toml $(VENV)/bin/python
 	@touch $@
 
 $(VENV_20)/test.stamp: pyproject.toml $(VENV_20)/bin/python
-	@echo "installing pgqrs with SQLAlchemy 2.0 into $(VENV_20)"
-	@$(VENV_20)/bin/python $(INSTALL) --editable '.[test]' 'sqlalchemy[asyncio]<2.1'
+	@echo "installing pgqrs with SQLAlchemy 2.0 and Alembic 1.16 into $(VENV_20)"
+	@$(VENV_20)/bin/python $(INSTALL) --editable '.[test]' 'sqlalchemy[asyncio]<2.1' 'alembic<1.17'
 	@touch $@

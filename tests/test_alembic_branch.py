@@ -96,7 +96,7 @@ def test_later_revisions_name_their_branch(begun: Application, empty: Engine) ->
     with pytest.raises(CommandError, match="Multiple heads are present"):
         begun.alembic("revision", "second")
     second = begun.generate("second", head="app@head", depends_on="pgqrs_0001")
-    assert "down_revision: Union[str, Sequence[str], None] = 'first'" in second
+    assert "Revises: first\n" in second
     begun.alembic("upgrade", "heads")
     begun.alembic("downgrade", "base")
     assert tables_in(empty) == set()
