@@ -112,7 +112,7 @@ class SchemaVersionError(SchemaError):
     def __init__(self, schema: str, detail: str) -> None:
         super().__init__(
             f"the pgqrs tables in schema {schema!r} do not fit this version of pgqrs ({detail}):"
-            " run `pgqrs verify`, then `pgqrs install`"
+            " run `pgqrs verify`, which tells what brings them there"
         )
         self.schema = schema
 

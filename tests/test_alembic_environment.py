@@ -16,6 +16,7 @@ from shape import OURS, connected, plain, tables_in
 from sqlalchemy import URL, inspect
 
 from pgqrs import SchemaError
+from pgqrs.cli.app import run as run_line
 from pgqrs.migrations.environment import env_file, with_pgqrs
 
 HAS_PLUGINS = importlib.util.find_spec("alembic.runtime.plugins") is not None
@@ -220,6 +221,33 @@ def test_no_environment_says_how_to_have_one(
     (tmp_path / "versions").mkdir()
     with pytest.raises(SchemaError, match=r"there is no .*env.py: mend script_location"):
         env_file(tmp_path)
+
+
+def test_init_tells_people_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A change to look at, what was written, and the steps that remain."""
+    monkeypatch.delenv("ALEMBIC_CONFIG", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s\n")
+    env = tmp_path / "env.py"
+    env.write_bytes(b"import os\r\n" + ONLINE.encode())
+
+    def said(*words: str) -> str:
+        assert run_line(["--schema", "jobs", "alembic", "init", *words]) == 0
+        return capsys.readouterr().out
+
+    shown = said("--filters")
+    assert "needs this change (--write makes it):\n\n--- env.py\n" in shown
+    assert "\n+from pgqrs import migrations\n" in shown
+    down = 'migrations.downgrade(None, from_="pgqrs_0001", schema="jobs")'
+    assert f"    in downgrade(): {down}\n  alembic upgrade head\n" in shown
+    assert env.read_bytes() == b"import os\r\n" + ONLINE.encode()
+    assert "is written:\n" in said("--filters", "--write")
+    assert env.read_bytes().startswith(b"import os\r\nfrom pgqrs import migrations\n")
+    assert "needs no change\n\nthen:\n  alembic revision" in said("--filters")
 
 
 # Handing over.

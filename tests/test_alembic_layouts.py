@@ -20,8 +20,8 @@ from application import MODELS, Application
 from shape import OURS, connected, run, tables_in
 from sqlalchemy import URL, Engine, MetaData, inspect
 
-from pgqrs import migrations, models
-from pgqrs.migrations import scripts
+from pgqrs import autogenerate, migrations, models
+from pgqrs.migrations import generating, scripts
 
 pytestmark = pytest.mark.matrix
 
@@ -267,6 +267,20 @@ def test_an_application_without_the_line_in_env_is_as_before(
     """Installing pgqrs changes nobody's migrations."""
     app = Application(tmp_path, empty_url)
     assert "pgqrs" not in app.generate("first")
+
+
+def test_the_plugin_is_a_module_and_a_collection_of_one() -> None:
+    """The first versions of Alembic with plugins take an entry point for a collection."""
+    assert [*autogenerate] == [autogenerate]  # type: ignore[call-overload]
+
+
+def test_a_line_knows_its_way_back() -> None:
+    """As every operation of Alembic's does, for whoever looks at what was generated."""
+    up = generating.UpgradeLine("pgqrs_0001", "pgqrs_0002", "jobs")
+    down = up.reverse()
+    assert up.to_diff_tuple() == ("pgqrs_upgrade", "pgqrs_0001", "pgqrs_0002", "jobs")
+    assert down.to_diff_tuple() == ("pgqrs_downgrade", "pgqrs_0002", "pgqrs_0001", "jobs")
+    assert down.reverse().to_diff_tuple() == up.to_diff_tuple()
 
 
 # The filters.
