@@ -29,6 +29,15 @@ def run(connection):
         target_metadata=metadata,
     )
 """
+FLASK = """
+def run_migrations_online():
+    with connectable.connect() as connection:
+        context.configure(
+            connection=connection,
+            target_metadata=get_metadata(),
+            **conf_args
+        )
+"""
 
 
 def run_in(folder: Path, *words: str, **variables: str) -> str:
@@ -206,6 +215,22 @@ def test_the_environment_is_where_alembic_finds_it(
     (tmp_path / "third.ini").write_text(ini.format("three"))
     monkeypatch.setenv("ALEMBIC_CONFIG", str(tmp_path / "third.ini"))
     assert env_file(tmp_path) == tmp_path / "three" / "env.py"
+
+
+@pytest.mark.parametrize("named", [None, "migrations/alembic.ini"])
+def test_flask_migrate_keeps_it_in_a_folder_of_its_own(
+    named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its alembic.ini stands beside env.py and names no script_location."""
+    monkeypatch.delenv("ALEMBIC_CONFIG", raising=False)
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    (folder / "alembic.ini").write_text("[alembic]\n")
+    env = folder / "env.py"
+    env.write_text(FLASK)
+    assert env_file(tmp_path, named and tmp_path / named) == env
+    changed = with_pgqrs(env.read_text(), plugins=True)
+    assert f"            **conf_args,\n            {PLUGIN}\n        )\n" in changed
 
 
 def test_no_environment_says_how_to_have_one(

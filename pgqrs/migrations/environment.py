@@ -34,8 +34,8 @@ def has_plugins() -> bool:
 def env_file(folder: Path, config: Path | None = None) -> Path:
     """Give the env.py that Alembic would run in `folder`; `config` names its alembic.ini.
 
-    Without it, ALEMBIC_CONFIG, alembic.ini and pyproject.toml are looked at. Raises SchemaError
-    where none leads to an env.py.
+    Without it, ALEMBIC_CONFIG, alembic.ini, pyproject.toml and Flask-Migrate's folder are looked
+    at. Raises SchemaError where none leads to an env.py.
     """
     named = config or Path(os.environ.get("ALEMBIC_CONFIG") or folder / "alembic.ini")
     ini = None if named.suffix == ".toml" else named
@@ -47,6 +47,10 @@ def env_file(folder: Path, config: Path | None = None) -> Path:
             settings = AlembicConfig(found[0], toml_file=found[1])
             env = Path(ScriptDirectory.from_config(settings).env_py_location)
     except CommandError as error:
+        # Flask-Migrate keeps the two together, and alembic.ini does not say where.
+        for ini in (named, folder / "migrations" / "alembic.ini"):
+            if ini.is_file() and ini.with_name("env.py").is_file():
+                return ini.with_name("env.py")
         raise SchemaError(
             f"no Alembic environment was found by {named} or {toml.name} ({error}): go to the"
             " folder of alembic.ini, name the file with --ini, or make one with `alembic init`"
