@@ -128,3 +128,14 @@ def admin(config: Config) -> Iterator[Admin]:
     """An admin of the fresh database."""
     with Admin(config) as admin:
         yield admin
+
+
+@pytest.fixture
+def role(maintenance: Engine) -> Iterator[str]:
+    """A login with the password secret that owns nothing yet, and must not at the end."""
+    name = f"tenant_{uuid.uuid4().hex[:8]}"
+    with maintenance.connect() as connection:
+        connection.execute(text(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'"))
+    yield name
+    with maintenance.connect() as connection:
+        connection.execute(text(f"DROP ROLE {name}"))

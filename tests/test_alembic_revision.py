@@ -171,22 +171,20 @@ def test_a_naming_convention_of_the_application_names_nothing_of_ours(
 
 
 def test_a_role_that_may_make_no_schema_uses_one_that_is_there(
-    app: Application, maintenance: Engine, empty: Engine
+    app: Application, role: str, empty: Engine
 ) -> None:
     """The schema is looked for before it is made, and left where it is somebody else's."""
-    run(maintenance, "CREATE ROLE app_tenant LOGIN PASSWORD 'secret'")
+    run(empty, "CREATE SCHEMA pgqrs")
+    run(empty, f"GRANT ALL ON SCHEMA pgqrs, public TO {role}")
+    app.url = app.url.set(username=role, password="secret")
     try:
-        run(empty, "CREATE SCHEMA pgqrs")
-        run(empty, "GRANT ALL ON SCHEMA pgqrs, public TO app_tenant")
-        app.url = app.url.set(username="app_tenant", password="secret")
         app.alembic("upgrade", "head")
         assert tables_in(empty) == OURS
         app.alembic("downgrade", "base")
         assert tables_in(empty) == set()
         assert "pgqrs" in inspect(empty).get_schema_names()
     finally:
-        run(empty, "DROP OWNED BY app_tenant")
-        run(maintenance, "DROP ROLE app_tenant")
+        run(empty, f"DROP OWNED BY {role}")
 
 
 # A later version of pgqrs.

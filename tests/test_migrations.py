@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -185,15 +184,6 @@ def test_two_schemas_in_one_database_are_strangers(empty_url: URL, empty: Engine
     migrations.uninstall(empty, "Other")
     assert tables_in(empty) == OURS
     assert run(empty, "SELECT to_regnamespace('\"Other\"') IS NULL")[0][0]
-
-
-@pytest.fixture
-def role(maintenance: Engine) -> Iterator[str]:
-    """A login that owns nothing yet."""
-    name = f"tenant_{uuid.uuid4().hex[:8]}"
-    run(maintenance, f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
-    yield name
-    run(maintenance, f"DROP ROLE {name}")
 
 
 def test_owning_the_schema_is_right_enough(role: str, empty_url: URL, empty: Engine) -> None:
