@@ -40,7 +40,7 @@ def _compare(context: AutogenContext, upgrade_ops: UpgradeOps) -> PriorityDispat
 
 
 class _Itself(ModuleType):
-    """A module that is also a collection of one, which is how Alembic before 1.20 takes it."""
+    """A module that is also a collection of one, as which Alembic 1.18 and 1.19 take it."""
 
     def __iter__(self) -> Iterator[ModuleType]:
         return iter((self,))
