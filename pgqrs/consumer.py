@@ -157,10 +157,9 @@ class Consumer(BoundWorker[ConsumerSteps]):
         returns is archived as output; an exception is a failed attempt; it may also return `Done`,
         `Retry` or `Dead` (of a batch: None, or a list with an item for each message). Plain
         functions run in `concurrency` threads, coroutine functions on an event loop. `prefetch`
-        messages are leased ahead; without it, and without `prefetch_count` in the configuration,
-        10, and up to `max_batch_size` while handlers are quick. Leases are extended while handlers
-        run, up to `timeout` for each call: then a coroutine is cancelled, and a thread, which
-        cannot be, loses its lease.
+        messages are leased ahead; without it `prefetch_count`, and where that is not set either, up
+        to `max_batch_size` while handlers are quick. Leases are extended while handlers run, up to
+        `timeout` for each call: then a coroutine is cancelled, a thread loses its lease.
 
         SIGTERM and SIGINT (in the main thread) and `stop` end it: no more is leased, handlers get
         `shutdown_timeout_seconds`, what never started is given back; a second one ends it at
