@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         WorkerStats,
         WorkerStatus,
     )
+    from pgqrs.validation import ValidationConfig
     from pgqrs.worker import Worker, WorkerHandle
 
 __all__ = [
@@ -118,6 +119,7 @@ __all__ = [
     "SchemaVersionError",
     "Table",
     "UnavailableError",
+    "ValidationConfig",
     "Worker",
     "WorkerExistsError",
     "WorkerHandle",
@@ -190,6 +192,7 @@ _MODULES = {
         "WorkerStats",
         "WorkerStatus",
     ),
+    "validation": ("ValidationConfig",),
     "worker": ("Worker", "WorkerHandle"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

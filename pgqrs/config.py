@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from pgqrs.errors import InvalidConfigError, MissingConfigError
+from pgqrs.validation import ValidationConfig
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -24,6 +25,7 @@ __all__ = ["Config", "validated_schema"]
 
 _FILES: Final = ("pgqrs.yaml", "pgqrs.yml")
 _GROUPS: Final = ("database", "queue", "performance")
+_RULES: Final = "validation"
 _PARTS: Final = ("host", "port", "username", "password", "database")
 _ALSO: Final = {"host": ("hostaddr",), "username": ("user",), "database": ("dbname",)}
 """What libpq calls the parts in a URL's query."""
@@ -96,6 +98,8 @@ class Config(BaseModel):
     """The most bytes of payload of one INSERT of a batch."""
     max_payload_bytes: Annotated[int, Field(ge=1, le=200 * 2**20)] = 2**20
     """The largest payload, as JSON text in UTF-8."""
+    validation: ValidationConfig = ValidationConfig()
+    """What else producers refuse to send; each of its rules is a setting of its own."""
     heartbeat_interval_seconds: Seconds = 10
     """How often a worker says that it is alive."""
     stale_after_seconds: Seconds = 60
@@ -188,22 +192,11 @@ class Config(BaseModel):
         return config
 
     def _fill(self, sources: list[tuple[str, Mapping[str, Any]]]) -> None:
-        merged: dict[str, Any] = {}
-        origins: dict[str, str] = {}
-        for name, values in sources:
-            named = "dsn" in merged  # which leaves nothing to weaker sources' parts
-            for key, value in _flat(values, name).items():
-                if key not in merged and not (named and key in _PARTS):
-                    merged[key], origins[key] = value, name
+        merged, origins = _merged(sources)
         try:
             type(self).__pydantic_validator__.validate_python(merged, self_instance=self)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            key = str(first["loc"][0])
-            reason = first["msg"].removeprefix("Value error, ")
-            if first["type"] == "extra_forbidden":
-                reason = "there is no such setting"
-            raise InvalidConfigError(key, origins.get(key, "argument"), reason) from None
+            raise _invalid(error, origins) from None
         parts: list[str] = [part for part in _PARTS if part in merged]
         if self.dsn is not None and parts:
             object.__setattr__(self, "dsn", self._dsn_with(parts))
@@ -246,6 +239,36 @@ def _parsed(dsn: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def _merged(
+    sources: list[tuple[str, Mapping[str, Any]]],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Give each setting from its strongest source, and which that is."""
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, values in sources:
+        named = "dsn" in merged  # which leaves nothing to weaker sources' parts
+        for key, value in _flat(values, name).items():
+            if key == _RULES and isinstance(value, Mapping | None):
+                rules = merged.setdefault(key, {})
+                for rule, item in (value or {}).items():
+                    if isinstance(rules, dict) and str(rule) not in rules:
+                        rules[str(rule)], origins[f"{key}.{rule}"] = item, name
+            elif key not in merged and not (named and key in _PARTS):
+                merged[key], origins[key] = value, name
+    return merged, origins
+
+
+def _invalid(error: ValidationError, origins: Mapping[str, str]) -> InvalidConfigError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    steps = first["loc"][: 2 if first["loc"][0] == _RULES else 1]
+    key = ".".join(map(str, steps))
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        reason = "there is no such setting"
+    origin = origins.get(key) or origins.get(str(steps[0]), "argument")
+    return InvalidConfigError(key, origin, reason)
+
+
 def _surroundings(path: str | os.PathLike[str] | None) -> list[tuple[str, Mapping[str, Any]]]:
     named = path or os.environ.get("PGQRS_CONFIG_FILE")
     found = named or next((name for name in _FILES if Path(name).is_file()), None)
@@ -255,11 +278,18 @@ def _surroundings(path: str | os.PathLike[str] | None) -> list[tuple[str, Mappin
 
 
 def _environment() -> dict[str, Any]:
-    keys = {field.alias or name for name, field in Config.model_fields.items()}
-    found = {key: os.environ.get(f"PGQRS_{key.upper()}") for key in keys}
-    values = {key: value for key, value in found.items() if value is not None}
+    keys = [field.alias or name for name, field in Config.model_fields.items()]
+    values = _variables("PGQRS_", keys)
+    rules = _variables(f"PGQRS_{_RULES.upper()}_", ValidationConfig.model_fields)
+    if rules:
+        values.setdefault(_RULES, rules)
     dsn = values.pop("dsn", "") or os.environ.get("DATABASE_URL")  # empty: as good as unset
     return values | {"dsn": dsn} if dsn else values
+
+
+def _variables(prefix: str, keys: Iterable[str]) -> dict[str, Any]:
+    found = {key: os.environ.get(prefix + key.upper()) for key in keys}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _file(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ PgqrsError                           retryable = False
 ├── ConflictError                    QueueExistsError · QueueNotEmptyError · WorkerExistsError
 ├── InvalidStateError                current, wanted; WorkerHasPendingMessagesError(count)
 ├── LeaseLostError                   message_id
-├── PayloadError(ValueError)         path
+├── PayloadError(ValueError)         path, index
 ├── PartlyEnqueuedError              enqueued: a batch that is not atomic broke off
 ├── EmbeddedPostgresError            the development server did not start
 └── DatabaseError                    sqlstate; __cause__ is SQLAlchemy's
@@ -224,7 +224,16 @@ class LeaseLostError(PgqrsError):
 
 
 class PayloadError(PgqrsError, ValueError):
-    """A payload cannot be stored and come back equal; nothing was enqueued."""
+    """A payload cannot be stored and come back equal, or breaks a rule; nothing was enqueued.
+
+    `path` leads to what breaks a rule of `ValidationConfig` (``payload.user.password``), `index`
+    to the payload within a batch.
+    """
+
+    def __init__(self, message: str, path: str | None = None, index: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.index = index
 
 
 class EmbeddedPostgresError(PgqrsError):

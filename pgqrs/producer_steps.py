@@ -17,10 +17,10 @@ from pgqrs.errors import PayloadError
 from pgqrs.message import Message
 from pgqrs.operations import enqueue as operations
 from pgqrs.operations.enqueue import Envelope
-from pgqrs.payload import encode
 from pgqrs.registration import Registration
 from pgqrs.statements.wake import channel_of
 from pgqrs.types import Duration, QueueMessage, WorkerRole, span
+from pgqrs.validation import encoder
 from pgqrs.worker import WorkerSteps
 
 __all__ = ["ProducerSteps"]
@@ -35,13 +35,14 @@ class ProducerSteps(WorkerSteps):
         super().__init__(registration, joined=joined)
         self.bell = Bell()
         self._channel = channel_of(self.schema, self.queue)
+        self._encode = encoder(self.config.max_payload_bytes, self.config.validation)
 
     def enqueuing(
         self, payload: Any, priority: int, delay: Duration, max_attempts: int | None
     ) -> Call[QueueMessage]:
         """Add one message. Raises PayloadError, ValueError."""
         envelope = self._envelope(priority, delay, max_attempts, _type_of(payload))
-        text = encode(payload, self.config.max_payload_bytes)
+        text = self._encode(payload)
         return Call(partial(self._enqueue, envelope=envelope, text=text), changes=True)
 
     def enqueuing_many(
@@ -106,9 +107,10 @@ class ProducerSteps(WorkerSteps):
     def _texts(self, payloads: Iterable[Any]) -> Iterator[tuple[str | None, str]]:
         for index, payload in enumerate(payloads):
             try:
-                yield _type_of(payload), encode(payload, self.config.max_payload_bytes)
+                yield _type_of(payload), self._encode(payload)
             except PayloadError as error:
-                raise PayloadError(f"item {index} of the batch: {error}") from error
+                sentence = f"item {index} of the batch: {error}"
+                raise PayloadError(sentence, error.path, index) from error
 
     def _enqueue(self, connection: Connection, envelope: Envelope, text: str) -> QueueMessage:
         worker_id = self._worker_id(connection)

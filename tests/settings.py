@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from pgqrs import Config
+from pgqrs import Config, ValidationConfig
 
 DSN: Final = "postgresql://ann:s3cret@db.example:6543/app"
 
@@ -39,4 +39,6 @@ def leave_nothing_around(monkeypatch: pytest.MonkeyPatch, directory: Path) -> No
         monkeypatch.delenv(name, raising=False)
     for name, field in Config.model_fields.items():
         monkeypatch.delenv(f"PGQRS_{(field.alias or name).upper()}", raising=False)
+    for name in ValidationConfig.model_fields:
+        monkeypatch.delenv(f"PGQRS_VALIDATION_{name.upper()}", raising=False)
     monkeypatch.chdir(directory)

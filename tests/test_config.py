@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from settings import DSN, leave_nothing_around, url_of, write
 from sqlalchemy import make_url
 
-from pgqrs import Admin, Config, Consumer, MissingConfigError, Producer
+from pgqrs import Admin, Config, Consumer, MissingConfigError, Producer, ValidationConfig
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +175,44 @@ def test_from_file_flat_or_in_groups(monkeypatch: pytest.MonkeyPatch, content: s
     assert (config.url.host, config.url.database, config.schema_) == ("h", "d", "s")
     assert (config.max_connections, config.max_attempts) == (3, 2)
     assert (config.default_lock_time_seconds, config.query_timeout_seconds) == (5, 2.5)
+
+
+def test_rules_of_validation_follow_the_same_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rule is a setting: argument, then environment, then file, also within a group."""
+    path = write(
+        "pgqrs.yaml",
+        """
+        database: {host: h}
+        queue:
+          validation:
+            max_depth: 3
+            max_string_length: 3
+            forbidden_keys: [file]
+            required_keys: [tenant, "on"]
+        """,
+    )
+    monkeypatch.setenv("PGQRS_VALIDATION_MAX_STRING_LENGTH", "2")
+    monkeypatch.setenv("PGQRS_VALIDATION_FORBIDDEN_KEYS", " password, card_number,")
+    rules = Config(validation={"max_string_length": 1}).validation
+    assert (rules.max_string_length, rules.max_depth) == (1, 3)
+    assert rules.forbidden_keys == {"password", "card_number"}
+    assert rules.required_keys == {"tenant", "on"}
+    assert Config.from_file(path).validation.forbidden_keys == {"file"}
+    assert Config.from_env(dsn=DSN).validation.max_string_length == 2
+    assert Config.from_dsn(DSN).validation == ValidationConfig()
+    monkeypatch.setenv("PGQRS_VALIDATION_FORBIDDEN_KEYS", "")
+    assert Config().validation.forbidden_keys == frozenset()
+
+
+def test_rules_of_validation_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ValidationConfig is all of the rules: those of weaker sources are not mixed in."""
+    monkeypatch.setenv("PGQRS_VALIDATION_MAX_DEPTH", "2")
+    rules = ValidationConfig(forbidden_keys=["a", "b"])
+    config = Config(validation=rules)
+    assert config.validation == rules
+    assert config == Config(validation=ValidationConfig(forbidden_keys={"b", "a"}))
+    assert hash(config) == hash(Config(validation=rules))
+    assert Config.from_file(write("empty.yaml", "host: h\nvalidation:")).validation != rules
 
 
 def test_groups_in_code() -> None:

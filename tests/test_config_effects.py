@@ -268,7 +268,12 @@ def test_stale_after(dsn: str, admin: Admin, engine: Engine) -> None:
 
 def test_every_setting_is_shown() -> None:
     """A setting that exists does something, and a test here or in the other files shows it."""
-    for other in ("test_config_running", "test_listening", "test_maintain"):
+    for other in (
+        "test_config_running",
+        "test_listening",
+        "test_maintain",
+        "test_validation",
+    ):
         importlib.import_module(other)
     assert set(Config.model_fields) == SHOWN
 

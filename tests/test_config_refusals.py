@@ -71,6 +71,44 @@ def test_bad_value_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no such setting" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("rules", "field", "reason"),
+    [
+        ({"max_depth": 0}, "validation.max_depth", "greater than or equal to 1"),
+        ({"max_depth": 201}, "validation.max_depth", "less than or equal to 200"),
+        ({"max_string_length": -1}, "validation.max_string_length", "greater than"),
+        ({"max_string_length": "long"}, "validation.max_string_length", "integer"),
+        ({"forbidden_keys": 5}, "validation.forbidden_keys", "list of keys"),
+        ({"forbidden_keys": [["s3cret"]]}, "validation.forbidden_keys", "list of keys"),
+        ({"required_keys": ["a", 1]}, "validation.required_keys", "list of keys"),
+        ({"forbidden_keys": "a,b", "required_keys": "b"}, "validation.required_keys", "'b' is in"),
+        ({"max_dept": 1}, "validation.max_dept", "no such setting"),
+        ({1: 2}, "validation.1", "no such setting"),
+        ("max_depth", "validation", "dictionary"),
+    ],
+)
+def test_bad_rule_is_refused(rules: Any, field: str, reason: str) -> None:
+    """A bad rule of validation is named with its group, whichever the source."""
+    with pytest.raises(InvalidConfigError, match=reason) as caught:
+        Config.from_dsn(DSN, validation=rules)
+    assert (caught.value.field, caught.value.source) == (field, "argument")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_bad_rule_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rule remembers where it came from, beside rules of other sources."""
+    monkeypatch.setenv("PGQRS_VALIDATION_MAX_DEPTH", "deep")
+    write("pgqrs.yaml", "validation: {max_string_length: long}")
+    with pytest.raises(InvalidConfigError, match=r"'validation\.max_depth' from environment"):
+        Config(validation={"max_string_length": 5})
+    with pytest.raises(InvalidConfigError, match=r"'validation\.max_string_length' from file"):
+        Config(validation={"max_depth": 5})
+    assert Config(validation={"max_depth": 5, "max_string_length": 5}).validation.max_depth == 5
+    monkeypatch.setenv("PGQRS_VALIDATION", "max_depth=5")
+    with pytest.raises(InvalidConfigError, match=r"'validation' from environment"):
+        Config()
+
+
 def test_unknown_key_beside_known_ones() -> None:
     """One unknown key is enough, wherever it stands."""
     with pytest.raises(InvalidConfigError, match="'shema'"):

@@ -36,6 +36,7 @@ EXAMPLES: Final = [
     (errors.QueueNotEmptyError("q", 2, 3), {"messages": 2, "archived": 3}, "purge"),
     (errors.WorkerExistsError("h", 1, "q"), {"hostname": "h", "port": 1}, "another port"),
     (errors.InvalidStateError("it", "closed", "used"), {"current": "closed"}, "used"),
+    (errors.PayloadError("payload.a is 7", "payload.a", 3), {"path": "payload.a"}, "7"),
     (errors.LeaseLostError(7), {"message_id": 7}, "not yours"),
 ]
 

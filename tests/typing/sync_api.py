@@ -90,6 +90,9 @@ def errors(error: pgqrs.PgqrsError) -> None:
     assert_type(error.retryable, bool)
     if isinstance(error, pgqrs.LeaseLostError):
         assert_type(error.message_id, int)
+    elif isinstance(error, pgqrs.PayloadError):
+        assert_type(error.path, str | None)
+        assert_type(error.index, int | None)
     elif isinstance(error, pgqrs.InvalidConfigError):
         assert_type(error.field, str)
         assert_type(error.source, str)

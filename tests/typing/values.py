@@ -1,6 +1,7 @@
 """What type checkers must see of the values, the configuration and the repositories."""
 
 import datetime as dt
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -40,6 +41,11 @@ def config() -> None:
     assert_type(config.url, URL)
     assert_type(config.schema_, str)
     assert_type(config.max_attempts, int)
+    rules = pgqrs.ValidationConfig(max_depth=3, forbidden_keys={"password"}, required_keys=["id"])
+    assert_type(config.validation, pgqrs.ValidationConfig)
+    assert_type(rules.max_string_length, int | None)
+    assert_type(rules.forbidden_keys, Collection[str])
+    pgqrs.ValidationConfig(max_depht=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def repositories(config: pgqrs.Config) -> None:
