@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from pgqrs.errors import InvalidConfigError, MissingConfigError
 from pgqrs.validation import ValidationConfig
@@ -100,6 +108,10 @@ class Config(BaseModel):
     """The largest payload, as JSON text in UTF-8."""
     validation: ValidationConfig = ValidationConfig()
     """What else producers refuse to send; each of its rules is a setting of its own."""
+    max_enqueue_per_second: Annotated[float, Field(ge=0.0001, le=1_000_000)] | None = None
+    """How many messages each producer object may add a second; as many as it likes by default."""
+    max_enqueue_burst: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """How many of them at once after a pause; unless it is set, as many as in a second."""
     heartbeat_interval_seconds: Seconds = 10
     """How often a worker says that it is alive."""
     stale_after_seconds: Seconds = 60
@@ -166,6 +178,13 @@ class Config(BaseModel):
     @classmethod
     def _check_schema(cls, value: str) -> str:
         return validated_schema(value)
+
+    @field_validator("max_enqueue_burst")
+    @classmethod
+    def _check_burst(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("max_enqueue_per_second") is None:
+            raise ValueError("without max_enqueue_per_second it does nothing")
+        return value
 
     @field_validator("dsn", "listen_dsn")
     @classmethod

@@ -8,6 +8,7 @@ PgqrsError                           retryable = False
 ├── InvalidStateError                current, wanted; WorkerHasPendingMessagesError(count)
 ├── LeaseLostError                   message_id
 ├── PayloadError(ValueError)         path, index
+├── RateLimitedError                 retryable: queue, retry_after
 ├── PartlyEnqueuedError              enqueued: a batch that is not atomic broke off
 ├── EmbeddedPostgresError            the development server did not start
 └── DatabaseError                    sqlstate; __cause__ is SQLAlchemy's
@@ -21,6 +22,7 @@ Passwords never appear in one.
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "QueueNotEmptyError",
     "QueueNotFound",
     "QueueNotFoundError",
+    "RateLimitedError",
     "SchemaError",
     "SchemaMissingError",
     "SchemaVersionError",
@@ -234,6 +237,20 @@ class PayloadError(PgqrsError, ValueError):
         super().__init__(message)
         self.path = path
         self.index = index
+
+
+class RateLimitedError(PgqrsError):
+    """A producer sends faster than its limit; nothing was enqueued, and `retry_after` says when."""
+
+    retryable = True
+
+    def __init__(self, queue: str, retry_after: dt.timedelta) -> None:
+        super().__init__(
+            f"this producer may not send that much to queue {queue!r} yet: try again in"
+            f" {retry_after.total_seconds():g} seconds, or raise max_enqueue_per_second"
+        )
+        self.queue = queue
+        self.retry_after = retry_after
 
 
 class EmbeddedPostgresError(PgqrsError):

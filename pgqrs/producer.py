@@ -9,7 +9,7 @@ from pgqrs.bell import Ringer
 from pgqrs.call import Call
 from pgqrs.errors import PartlyEnqueuedError
 from pgqrs.producer_steps import ProducerSteps
-from pgqrs.types import Duration, QueueMessage
+from pgqrs.types import Duration, QueueMessage, RateLimitStatus
 from pgqrs.worker import BoundWorker
 
 __all__ = ["Producer"]
@@ -41,8 +41,9 @@ class Producer(BoundWorker[ProducerSteps]):
 
         `payload` is JSON text (str, bytes), a JSON value, `Json(value)` or a pydantic model.
         Higher priorities (-32768 to 32767) are leased first. `delay` is seconds or a timedelta.
-        `max_attempts` overrides the queue's. Raises PayloadError, ValueError, QueueNotFoundError,
-        UnavailableError, and OutcomeUnknownError where the reply to the commit was lost.
+        `max_attempts` overrides the queue's. Raises PayloadError, RateLimitedError, ValueError,
+        QueueNotFoundError, UnavailableError, and OutcomeUnknownError where the reply to the commit
+        was lost.
         """
         return self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
 
@@ -88,11 +89,11 @@ class Producer(BoundWorker[ProducerSteps]):
     ) -> list[QueueMessage] | int:
         """Add many messages, with ids in the order given; otherwise as `enqueue`.
 
-        All or none: the payloads are checked first, and what is above `enqueue_chunk_rows` rows or
-        `enqueue_chunk_bytes` bytes is several statements in one transaction. With `atomic=False`
-        each of those is a transaction of its own, `payloads` is read no further than needed and
-        may be of any length, and the number of messages is given. Raises PartlyEnqueuedError then,
-        which says how many are in.
+        All or none: payloads and rate limit are checked first, and what is above
+        `enqueue_chunk_rows` rows or `enqueue_chunk_bytes` bytes is several statements in one
+        transaction. With `atomic=False` each of those is a transaction of its own, `payloads` is
+        read no further than needed and may be of any length, and the number of messages is given.
+        Raises PartlyEnqueuedError then, which says how many are in.
         """
         how = (payloads, priority, delay, max_attempts)
         if atomic:
@@ -112,6 +113,10 @@ class Producer(BoundWorker[ProducerSteps]):
         is now. Raises LeaseLostError where it is finished or another worker produced it.
         """
         return self._run(self._steps.extending(message, by))
+
+    def rate_limit_status(self) -> RateLimitStatus | None:
+        """Give how much this producer may send now; None without `max_enqueue_per_second`."""
+        return self._steps.rate_limit_status()
 
     def close(self) -> None:
         """Send the notification that is owed, and stop the worker if nobody else shares it."""

@@ -12,14 +12,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pgqrs.bell import Bell
+from pgqrs.bucket import Bucket
 from pgqrs.call import Call, call
-from pgqrs.errors import PayloadError
+from pgqrs.errors import PayloadError, RateLimitedError
 from pgqrs.message import Message
 from pgqrs.operations import enqueue as operations
 from pgqrs.operations.enqueue import Envelope
 from pgqrs.registration import Registration
 from pgqrs.statements.wake import channel_of
-from pgqrs.types import Duration, QueueMessage, WorkerRole, span
+from pgqrs.types import Duration, QueueMessage, RateLimitStatus, WorkerRole, span
 from pgqrs.validation import encoder
 from pgqrs.worker import WorkerSteps
 
@@ -35,14 +36,17 @@ class ProducerSteps(WorkerSteps):
         super().__init__(registration, joined=joined)
         self.bell = Bell()
         self._channel = channel_of(self.schema, self.queue)
+        limit, burst = self.config.max_enqueue_per_second, self.config.max_enqueue_burst
+        self._bucket = None if limit is None else Bucket(limit, burst)
         self._encode = encoder(self.config.max_payload_bytes, self.config.validation)
 
     def enqueuing(
         self, payload: Any, priority: int, delay: Duration, max_attempts: int | None
     ) -> Call[QueueMessage]:
-        """Add one message. Raises PayloadError, ValueError."""
+        """Add one message. Raises PayloadError, RateLimitedError, ValueError."""
         envelope = self._envelope(priority, delay, max_attempts, _type_of(payload))
         text = self._encode(payload)
+        self._spend(1)
         return Call(partial(self._enqueue, envelope=envelope, text=text), changes=True)
 
     def enqueuing_many(
@@ -51,6 +55,7 @@ class ProducerSteps(WorkerSteps):
         """Add a batch: one statement, or several in a transaction. Raises as `enqueuing`."""
         envelope = self._envelope(priority, delay, max_attempts)
         chunks = list(self._chunks(payloads, envelope))
+        self._spend(sum(len(texts) for _, texts in chunks))
         step = partial(self._enqueue_many, chunks=chunks)
         return Call(step, changes=True, together=len(chunks) > 1)
 
@@ -59,13 +64,10 @@ class ProducerSteps(WorkerSteps):
     ) -> Iterator[Call[list[QueueMessage]]]:
         """Add a batch in calls of their own, one for each statement; reads no further than needed.
 
-        Raises as `enqueuing`: ValueError at once, PayloadError when it comes to the payload.
+        Raises as `enqueuing`: ValueError at once, the others when it comes to the payload.
         """
         envelope = self._envelope(priority, delay, max_attempts)
-        return (
-            Call(partial(self._enqueue_many, chunks=[chunk]), changes=True)
-            for chunk in self._chunks(payloads, envelope)
-        )
+        return map(self._part, self._chunks(payloads, envelope))
 
     def extending(self, message: QueueMessage | int, by: Duration) -> Call[QueueMessage]:
         """Postpone what this producer enqueued, or extend its present lease. Raises ValueError."""
@@ -75,6 +77,19 @@ class ProducerSteps(WorkerSteps):
     def ringing(self) -> Call[None]:
         """Send a notification by itself."""
         return call(operations.notify, self._channel)
+
+    def rate_limit_status(self) -> RateLimitStatus | None:
+        """Give how much may be sent now; None where that is not limited."""
+        return None if self._bucket is None else self._bucket.status()
+
+    def _part(self, chunk: tuple[Envelope, list[str]]) -> Call[list[QueueMessage]]:
+        self._spend(len(chunk[1]))
+        return Call(partial(self._enqueue_many, chunks=[chunk]), changes=True)
+
+    def _spend(self, count: int) -> None:
+        """Take a token for each message, when all that can be wrong with them was looked at."""
+        if self._bucket is not None and (wait := self._bucket.take(count)) is not None:
+            raise RateLimitedError(self.queue, wait)
 
     def _with_bell(self, envelope: Envelope) -> Envelope:
         """Say whether the INSERT notifies. In the caller's transaction it does, at its commit."""

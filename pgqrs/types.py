@@ -23,6 +23,7 @@ __all__ = [
     "QueueInfo",
     "QueueMessage",
     "QueueMetrics",
+    "RateLimitStatus",
     "WorkerHealth",
     "WorkerInfo",
     "WorkerRole",
@@ -276,6 +277,20 @@ class Maintenance:
     purged_messages: int = 0
     purged_workers: int = 0
     vacuumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitStatus:
+    """How much a producer may send: `limit` messages a second, `burst` at once after a pause.
+
+    `available` is what it may send now, below zero after a batch larger than `burst`. Where that
+    is no whole message, `retry_after` is how long until it is.
+    """
+
+    limit: float
+    burst: int
+    available: float
+    retry_after: dt.timedelta | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ TWINS = [
     (Runner, AsyncRunner),
     (WorkerHandle, AsyncWorkerHandle),
 ]
-WITHOUT_IO = {"within", "add"}
+WITHOUT_IO = {"within", "add", "rate_limit_status"}
 
 
 def public(cls: type) -> dict[str, Any]:

@@ -272,6 +272,7 @@ def test_every_setting_is_shown() -> None:
         "test_config_running",
         "test_listening",
         "test_maintain",
+        "test_rate_limit",
         "test_validation",
     ):
         importlib.import_module(other)

@@ -45,6 +45,9 @@ def _nothing_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("max_attempts", 2.5),
         ("pooler", "perhaps"),
         ("schema", 'a"; drop schema public; --'),
+        ("max_enqueue_per_second", 0),
+        ("max_enqueue_per_second", float("inf")),
+        ("max_enqueue_burst", 5),
         ("no_such_key", 1),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import pickle
 import re
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 import pgqrs
-from pgqrs import OutcomeUnknownError, PgqrsError, UnavailableError, errors
+from pgqrs import PgqrsError, RateLimitedError, UnavailableError, errors
 
 pytestmark = pytest.mark.matrix
 
@@ -37,6 +38,7 @@ EXAMPLES: Final = [
     (errors.WorkerExistsError("h", 1, "q"), {"hostname": "h", "port": 1}, "another port"),
     (errors.InvalidStateError("it", "closed", "used"), {"current": "closed"}, "used"),
     (errors.PayloadError("payload.a is 7", "payload.a", 3), {"path": "payload.a"}, "7"),
+    (errors.RateLimitedError("q", dt.timedelta(seconds=1.5)), {"queue": "q"}, "in 1.5 seconds"),
     (errors.LeaseLostError(7), {"message_id": 7}, "not yours"),
 ]
 
@@ -64,18 +66,15 @@ def test_tree_is_as_drawn() -> None:
 
 
 def test_tree() -> None:
-    """Each is a PgqrsError, and what it is to Python besides; only the unavailable is worth a try.
+    """Each is a PgqrsError, and what it is to Python besides; two are worth another try.
 
     The names of earlier documents are the same classes.
     """
     for kind in classes():
         assert issubclass(kind, PgqrsError)
         assert kind.__doc__
-        assert kind.retryable is (issubclass(kind, UnavailableError) or kind.retryable is True)
+        assert kind.retryable is issubclass(kind, UnavailableError | RateLimitedError)
         assert getattr(pgqrs, kind.__name__, kind) is kind
-    assert not PgqrsError.retryable
-    assert UnavailableError.retryable
-    assert not OutcomeUnknownError.retryable
     for name, base in BUILT_IN.items():
         assert issubclass(getattr(errors, name), base)
     for alias, name in ALIASES.items():
@@ -107,7 +106,8 @@ def test_error_says_what_and_what_to_do(
         pgqrs.WorkerHasPendingMessagesError(5, 3),
         pgqrs.LeaseLostError(7, "gone"),
         pgqrs.UnavailableError("away", "57P01"),
-        pgqrs.PayloadError("no JSON"),
+        pgqrs.PayloadError("no JSON", "payload.a", 3),
+        pgqrs.RateLimitedError("q", dt.timedelta(seconds=1.5)),
     ],
     ids=lambda error: type(error).__name__,
 )

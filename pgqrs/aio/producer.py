@@ -11,7 +11,7 @@ from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.call import Call
 from pgqrs.errors import PartlyEnqueuedError, PgqrsError
 from pgqrs.producer_steps import ProducerSteps
-from pgqrs.types import Duration, QueueMessage
+from pgqrs.types import Duration, QueueMessage, RateLimitStatus
 
 __all__ = ["AsyncProducer"]
 
@@ -106,6 +106,10 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         Contract and errors are those of `pgqrs.Producer.extend_visibility`.
         """
         return await self._run(self._steps.extending(message, by))
+
+    def rate_limit_status(self) -> RateLimitStatus | None:
+        """Give how much this producer may send now; None without `max_enqueue_per_second`."""
+        return self._steps.rate_limit_status()
 
     async def close(self) -> None:
         """Send the notification that is owed, and stop the worker if nobody else shares it."""

@@ -29,6 +29,7 @@ async def producer(engine: AsyncEngine, session: AsyncSession) -> None:
         assert_type(await producer.batch_enqueue([1]), list[pgqrs.QueueMessage])
         assert_type(await producer.batch_enqueue([1], atomic=False), int)
         assert_type(await producer.extend_visibility(message, 5), pgqrs.QueueMessage)
+        assert_type(producer.rate_limit_status(), pgqrs.RateLimitStatus | None)
 
 
 async def consumer(config: pgqrs.Config, connection: AsyncConnection) -> None:

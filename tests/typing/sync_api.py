@@ -46,6 +46,7 @@ def producer(config: pgqrs.Config, queue: pgqrs.QueueInfo, session: Session) -> 
         assert_type(producer.batch_enqueue(iter([1]), atomic=False), int)
         assert_type(producer.extend_visibility(message, 5), pgqrs.QueueMessage)
         assert_type(producer.extend_visibility(message.id, 5), pgqrs.QueueMessage)
+        assert_type(producer.rate_limit_status(), pgqrs.RateLimitStatus | None)
         producer.heartbeat()
 
 
@@ -93,6 +94,9 @@ def errors(error: pgqrs.PgqrsError) -> None:
     elif isinstance(error, pgqrs.PayloadError):
         assert_type(error.path, str | None)
         assert_type(error.index, int | None)
+    elif isinstance(error, pgqrs.RateLimitedError):
+        assert_type(error.retry_after, dt.timedelta)
+        assert_type(error.queue, str)
     elif isinstance(error, pgqrs.InvalidConfigError):
         assert_type(error.field, str)
         assert_type(error.source, str)

@@ -32,6 +32,13 @@ def others(
     assert_type(metrics.oldest_pending_age, dt.timedelta | None)
 
 
+def rate_limit(status: pgqrs.RateLimitStatus) -> None:
+    assert_type(status.limit, float)
+    assert_type(status.burst, int)
+    assert_type(status.available, float)
+    assert_type(status.retry_after, dt.timedelta | None)
+
+
 def config() -> None:
     config = pgqrs.Config.from_dsn("postgresql://localhost/mydb", schema="jobs")
     assert_type(config, pgqrs.Config)
@@ -43,6 +50,8 @@ def config() -> None:
     assert_type(config.max_attempts, int)
     rules = pgqrs.ValidationConfig(max_depth=3, forbidden_keys={"password"}, required_keys=["id"])
     assert_type(config.validation, pgqrs.ValidationConfig)
+    assert_type(config.max_enqueue_per_second, float | None)
+    assert_type(config.max_enqueue_burst, int | None)
     assert_type(rules.max_string_length, int | None)
     assert_type(rules.forbidden_keys, Collection[str])
     pgqrs.ValidationConfig(max_depht=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
