@@ -61,13 +61,16 @@ class Json:
         return f"Json({self.value!r})"
 
 
-def encode(payload: Any, limit: int | None = None) -> str:
+def encode(
+    payload: Any, limit: int | None = None, check: Callable[[Any], None] | None = None
+) -> str:
     """Give the JSON text of a payload.
 
     `str` and `bytes` are JSON text already; a pydantic model is dumped; `Json` and anything else
-    is a JSON value. `limit` is the most bytes the text may have. Raises PayloadError for what is
-    not JSON, would not come back equal (a tuple, a set, a key that is not a string, NaN), cannot
-    be held by PostgreSQL (NUL, a lone surrogate), nests deeper than `MAX_DEPTH`, or is too large.
+    is a JSON value. `limit` is the most bytes the text may have; `check` is given the value that
+    will come back, and refuses it by raising. Raises PayloadError for what is not JSON, would not
+    come back equal (a tuple, a set, a key that is not a string, NaN), cannot be held by PostgreSQL
+    (NUL, a lone surrogate), nests deeper than `MAX_DEPTH`, or is too large.
     """
     if type(payload) not in _PLAIN and isinstance(payload, str | bytes):
         text = _checked_text(payload)
@@ -80,6 +83,8 @@ def encode(payload: Any, limit: int | None = None) -> str:
     if exponents:
         text = _EXPONENT.sub(_plain_number, text)
     _check_size(text, limit)
+    if check is not None:
+        check(decode(text))
     return text
 
 

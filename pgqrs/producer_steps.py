@@ -18,10 +18,11 @@ from pgqrs.errors import PayloadError, RateLimitedError
 from pgqrs.message import Message
 from pgqrs.operations import enqueue as operations
 from pgqrs.operations.enqueue import Envelope
+from pgqrs.payload import encode
 from pgqrs.registration import Registration
 from pgqrs.statements.wake import channel_of
 from pgqrs.types import Duration, QueueMessage, RateLimitStatus, WorkerRole, span
-from pgqrs.validation import encoder
+from pgqrs.validation import checker
 from pgqrs.worker import WorkerSteps
 
 __all__ = ["ProducerSteps"]
@@ -36,16 +37,17 @@ class ProducerSteps(WorkerSteps):
         super().__init__(registration, joined=joined)
         self.bell = Bell()
         self._channel = channel_of(self.schema, self.queue)
-        limit, burst = self.config.max_enqueue_per_second, self.config.max_enqueue_burst
-        self._bucket = None if limit is None else Bucket(limit, burst)
-        self._encode = encoder(self.config.max_payload_bytes, self.config.validation)
+        rate, burst = self.config.max_enqueue_per_second, self.config.max_enqueue_burst
+        self._bucket = None if rate is None else Bucket(rate, burst)
+        self._limit = self.config.max_payload_bytes
+        self._check = checker(self.config.validation)
 
     def enqueuing(
         self, payload: Any, priority: int, delay: Duration, max_attempts: int | None
     ) -> Call[QueueMessage]:
         """Add one message. Raises PayloadError, RateLimitedError, ValueError."""
         envelope = self._envelope(priority, delay, max_attempts, _type_of(payload))
-        text = self._encode(payload)
+        text = encode(payload, self._limit, self._check)
         self._spend(1)
         return Call(partial(self._enqueue, envelope=envelope, text=text), changes=True)
 
@@ -122,7 +124,7 @@ class ProducerSteps(WorkerSteps):
     def _texts(self, payloads: Iterable[Any]) -> Iterator[tuple[str | None, str]]:
         for index, payload in enumerate(payloads):
             try:
-                yield _type_of(payload), self._encode(payload)
+                yield _type_of(payload), encode(payload, self._limit, self._check)
             except PayloadError as error:
                 sentence = f"item {index} of the batch: {error}"
                 raise PayloadError(sentence, error.path, index) from error

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator
 
 from pgqrs.errors import PayloadError
-from pgqrs.payload import MAX_DEPTH, decode, encode
+from pgqrs.payload import MAX_DEPTH
 
-__all__ = ["ValidationConfig", "check", "encoder"]
+__all__ = ["ValidationConfig", "check", "checker"]
 
 Fault = tuple[list[str | int], str]
 """The steps that lead to what breaks a rule, the last one first, and how it does."""
@@ -59,29 +59,18 @@ class ValidationConfig(BaseModel):
         return keys
 
 
-def encoder(limit: int, rules: ValidationConfig) -> Callable[[Any], str]:
-    """Give what makes the JSON text of a payload and refuses it with PayloadError.
-
-    Where there are no rules it is `encode` alone, so that nobody pays for rules of others.
-    """
-    if rules == ValidationConfig():
-        return partial(encode, limit=limit)
-    return partial(_encode_checked, limit=limit, rules=rules)
+def checker(rules: ValidationConfig) -> Callable[[Any], None] | None:
+    """Give what checks a value; None where there is no rule, so that no value is looked at."""
+    return None if rules == ValidationConfig() else partial(check, rules)
 
 
-def check(value: Any, rules: ValidationConfig) -> None:
+def check(rules: ValidationConfig, value: Any) -> None:
     """Raise PayloadError, with the path to it, where a JSON value breaks a rule."""
     fault = _missing(value, rules) or _fault(value, rules, 1)
     if fault is not None:
         steps, reason = fault
         path = "payload" + "".join(map(_written, reversed(steps)))
         raise PayloadError(f"{path} {reason}", path)
-
-
-def _encode_checked(payload: Any, limit: int, rules: ValidationConfig) -> str:
-    text = encode(payload, limit)
-    check(decode(text), rules)  # what a consumer will see, whatever it was made of
-    return text
 
 
 def _missing(value: Any, rules: ValidationConfig) -> Fault | None:

@@ -27,8 +27,7 @@ from pgqrs import (
     ValidationConfig,
 )
 from pgqrs.aio import AsyncProducer
-from pgqrs.payload import encode
-from pgqrs.validation import check, encoder
+from pgqrs.validation import check, checker
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
@@ -49,7 +48,7 @@ class SignUp(Message):
 def refused(value: Any, **rules: Any) -> str | None:
     """The path of what breaks a rule."""
     try:
-        check(value, ValidationConfig(**rules))
+        check(ValidationConfig(**rules), value)
     except PayloadError as error:
         return error.path if str(error).startswith(f"{error.path} ") else str(error)
     return None
@@ -131,11 +130,11 @@ def test_depth_is_that_of_the_text(value: Any, most: int) -> None:
 
 
 def test_no_rules_cost_nothing() -> None:
-    """Without rules a payload is encoded, and neither read again nor walked."""
-    plain = encoder(100, ValidationConfig())
-    assert isinstance(plain, partial)
-    assert (plain.func, plain.keywords) == (encode, {"limit": 100})
-    assert encoder(100, ValidationConfig(max_depth=1)) != plain
+    """Without rules there is nothing that would look at a payload."""
+    assert checker(ValidationConfig()) is None
+    assert checker(ValidationConfig(forbidden_keys=[])) is None
+    for rule in ({"max_depth": 1}, {"max_string_length": 0}, {"required_keys": "a"}):
+        assert checker(ValidationConfig(**rule)) is not None
 
 
 @pytest.fixture
