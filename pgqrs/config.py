@@ -1,18 +1,15 @@
 """Settings: one flat, frozen model, filled from arguments, the environment and a YAML file.
 
-Per key an argument wins over the environment, that over the file, that over the default. An error
-names the key and the source it came from.
+An error names the key and the source it came from.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,6 +21,7 @@ from pydantic import (
 )
 
 from pgqrs.errors import InvalidConfigError, MissingConfigError
+from pgqrs.sources import PARTS, RULES, Source, environment, merged, read, surroundings
 from pgqrs.validation import ValidationConfig
 
 if TYPE_CHECKING:
@@ -31,10 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "validated_schema"]
 
-_FILES: Final = ("pgqrs.yaml", "pgqrs.yml")
-_GROUPS: Final = ("database", "queue", "performance")
-_RULES: Final = "validation"
-_PARTS: Final = ("host", "port", "username", "password", "database")
 _ALSO: Final = {"host": ("hostaddr",), "username": ("user",), "database": ("dbname",)}
 """What libpq calls the parts in a URL's query."""
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -118,7 +112,7 @@ class Config(BaseModel):
     """After how long without a heartbeat a worker counts as stale."""
 
     def __init__(self, **settings: Any) -> None:
-        self._fill([("argument", settings), *_surroundings(None)])
+        self._fill([("argument", settings), *surroundings(_keys())])
 
     @classmethod
     def from_dsn(cls, dsn: str, **settings: Any) -> Self:
@@ -131,7 +125,7 @@ class Config(BaseModel):
 
         Raises MissingConfigError where they name no database.
         """
-        return cls._named([("argument", settings), ("environment", _environment())])
+        return cls._named([("argument", settings), ("environment", environment(_keys()))])
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
@@ -139,7 +133,7 @@ class Config(BaseModel):
 
         Raises MissingConfigError where there is no such file or it names no database.
         """
-        return cls._named([("argument", settings), (f"file {os.fspath(path)}", _file(path))])
+        return cls._named([("argument", settings), (f"file {os.fspath(path)}", read(path))])
 
     @classmethod
     def load(
@@ -154,7 +148,7 @@ class Config(BaseModel):
         """
         given = {"dsn": dsn, "schema": schema}
         arguments = {key: value for key, value in given.items() if value is not None}
-        return cls._named([("argument", arguments), *_surroundings(path)])
+        return cls._named([("argument", arguments), *surroundings(_keys(), path)])
 
     def for_listening(self) -> Self:
         """Give the configuration of the direct connection that `listen_dsn` names."""
@@ -194,15 +188,15 @@ class Config(BaseModel):
         return value
 
     @classmethod
-    def _from(cls, sources: list[tuple[str, Mapping[str, Any]]]) -> Self:
+    def _from(cls, sources: list[Source]) -> Self:
         config = cls.__new__(cls)
         config._fill(sources)  # noqa: SLF001 - a constructor of its own class
         return config
 
     @classmethod
-    def _named(cls, sources: list[tuple[str, Mapping[str, Any]]]) -> Self:
+    def _named(cls, sources: list[Source]) -> Self:
         config = cls._from(sources)
-        if config.model_fields_set.isdisjoint(("dsn", *_PARTS)):
+        if config.model_fields_set.isdisjoint(("dsn", *PARTS)):
             looked = "; ".join(name for name, _ in sources)
             raise MissingConfigError(
                 f"no database is named (looked at: {looked}): pass a DSN, set PGQRS_DSN or"
@@ -210,13 +204,13 @@ class Config(BaseModel):
             )
         return config
 
-    def _fill(self, sources: list[tuple[str, Mapping[str, Any]]]) -> None:
-        merged, origins = _merged(sources)
+    def _fill(self, sources: list[Source]) -> None:
+        settings, origins = merged(sources)
         try:
-            type(self).__pydantic_validator__.validate_python(merged, self_instance=self)
+            type(self).__pydantic_validator__.validate_python(settings, self_instance=self)
         except ValidationError as error:
             raise _invalid(error, origins) from None
-        parts: list[str] = [part for part in _PARTS if part in merged]
+        parts: list[str] = [part for part in PARTS if part in settings]
         if self.dsn is not None and parts:
             object.__setattr__(self, "dsn", self._dsn_with(parts))
 
@@ -241,6 +235,10 @@ def validated_schema(name: str) -> str:
     return name
 
 
+def _keys() -> list[str]:
+    return [field.alias or name for name, field in Config.model_fields.items()]
+
+
 def _parsed(dsn: str) -> URL:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -258,88 +256,12 @@ def _parsed(dsn: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def _merged(
-    sources: list[tuple[str, Mapping[str, Any]]],
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Give each setting from its strongest source, and which that is."""
-    merged: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name, values in sources:
-        named = "dsn" in merged  # which leaves nothing to weaker sources' parts
-        for key, value in _flat(values, name).items():
-            if key == _RULES and isinstance(value, Mapping | None):
-                rules = merged.setdefault(key, {})
-                for rule, item in (value or {}).items():
-                    if isinstance(rules, dict) and str(rule) not in rules:
-                        rules[str(rule)], origins[f"{key}.{rule}"] = item, name
-            elif key not in merged and not (named and key in _PARTS):
-                merged[key], origins[key] = value, name
-    return merged, origins
-
-
 def _invalid(error: ValidationError, origins: Mapping[str, str]) -> InvalidConfigError:
     first = error.errors(include_url=False, include_input=False)[0]
-    steps = first["loc"][: 2 if first["loc"][0] == _RULES else 1]
+    steps = first["loc"][: 2 if first["loc"][0] == RULES else 1]
     key = ".".join(map(str, steps))
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         reason = "there is no such setting"
     origin = origins.get(key) or origins.get(str(steps[0]), "argument")
     return InvalidConfigError(key, origin, reason)
-
-
-def _surroundings(path: str | os.PathLike[str] | None) -> list[tuple[str, Mapping[str, Any]]]:
-    named = path or os.environ.get("PGQRS_CONFIG_FILE")
-    found = named or next((name for name in _FILES if Path(name).is_file()), None)
-    sources: list[tuple[str, Mapping[str, Any]]] = [("environment", _environment())]
-    sources.append((f"file {found}", _file(found)) if found else (f"files {_FILES}", {}))
-    return sources
-
-
-def _environment() -> dict[str, Any]:
-    keys = [field.alias or name for name, field in Config.model_fields.items()]
-    values = _variables("PGQRS_", keys)
-    rules = _variables(f"PGQRS_{_RULES.upper()}_", ValidationConfig.model_fields)
-    if rules:
-        values.setdefault(_RULES, rules)
-    dsn = values.pop("dsn", "") or os.environ.get("DATABASE_URL")  # empty: as good as unset
-    return values | {"dsn": dsn} if dsn else values
-
-
-def _variables(prefix: str, keys: Iterable[str]) -> dict[str, Any]:
-    found = {key: os.environ.get(prefix + key.upper()) for key in keys}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MissingConfigError(
-            f"configuration file {os.fspath(path)!r} cannot be read: {error.strerror}"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = f"it is not YAML (line {mark.line + 1})" if mark else "it is not YAML in UTF-8"
-        # The parser's own message quotes the line, with any password in it.
-        raise InvalidConfigError("(whole file)", f"file {os.fspath(path)}", reason) from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        reason = "it holds no mapping of keys to values"
-        raise InvalidConfigError("(whole file)", f"file {os.fspath(path)}", reason)
-    return values
-
-
-def _flat(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        inner = value if name in _GROUPS and isinstance(value, Mapping) else {name: value}
-        if name in _GROUPS and value is None:  # a heading with nothing under it
-            inner = {}
-        for key, item in inner.items():
-            canonical = "schema" if key == "schema_" else str(key)
-            if canonical in flat:
-                raise InvalidConfigError(canonical, source, "it is given twice")
-            flat[canonical] = item
-    return flat
