@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -139,6 +140,7 @@ def test_a_forked_child_is_not_stuck() -> None:
     with bucket._lock:
         child = os.fork()
         if child == 0:
+            signal.alarm(5)
             given = [bucket.take(1) is None for _ in range(4)]
             os._exit(0 if given == [True, True, True, False] else 1)
     assert os.waitpid(child, 0)[1] == 0
