@@ -98,7 +98,10 @@ class EngineBinding(Binding):
         if self.owned:
             return engines.single(self.config)
         return create_engine(
-            self.engine.url, pool=self.engine.pool.recreate(), isolation_level="AUTOCOMMIT"
+            self.engine.url,
+            pool=self.engine.pool.recreate(),
+            isolation_level="AUTOCOMMIT",
+            paramstyle=self.engine.dialect.paramstyle,  # its connections may be made for that
         )
 
     def run_apart(self, call: Call[T]) -> T:

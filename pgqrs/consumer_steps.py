@@ -212,6 +212,9 @@ class ConsumerSteps(WorkerSteps):
         self, connection: Connection, fences: Sequence[Fence | None], terms: Terms
     ) -> tuple[list[bool], list[QueueMessage]]:
         leases: list[Lease] = []
+        # Of two leases of one message the first is lost, and the statement goes by ids.
+        last = {fence.message_id: fence for fence in sorted(f for f in fences if f is not None)}
+        fences = [f if f is not None and last[f.message_id] == f else None for f in fences]
 
         def send(
             connection: Connection, _schema: str, _worker_id: int, held: Sequence[Fence]

@@ -10,13 +10,13 @@ import select
 import threading
 from typing import Any, Final
 
-from psycopg import AsyncRawCursor, RawCursor
+from psycopg import AsyncRawCursor, RawCursor, RawServerCursor
 from sqlalchemy import Engine, create_engine, event, exc
 
 from pgqrs.config import Config
 from pgqrs.forking import forget_in_child
 
-__all__ = ["acquire", "async_options_of", "options_of", "release", "single", "watch_for_closed"]
+__all__ = ["acquire", "async_options_of", "options_of", "prepare", "release", "single"]
 
 # A connection that waits hears nothing of a route that was lost, unless it asks.
 _KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -49,7 +49,7 @@ def release(config: Config) -> None:
 def single(config: Config) -> Engine:
     """Give a new engine with one connection, which the caller disposes."""
     engine = create_engine(config.url, **options_of(config) | {"pool_size": 1, "max_overflow": 0})
-    watch_for_closed(engine)
+    prepare(engine, RawServerCursor)
     return engine
 
 
@@ -84,12 +84,16 @@ def _options_of(config: Config, cursor: type) -> dict[str, Any]:
     }
 
 
-def watch_for_closed(engine: Engine) -> None:
-    """Have a pooled connection that the server closed replaced when it is taken.
+def prepare(engine: Engine, server_cursor: type) -> None:
+    """Have connections that the server closed replaced when they are taken, and streams work.
 
-    A connection that is idle has nothing to read; one that has is at its end. This asks the
-    socket, not the server, so it costs no round trip.
+    A connection that is idle has nothing to read; one that is closed has. This asks the socket,
+    not the server, so it costs no round trip.
     """
+
+    @event.listens_for(engine, "connect")
+    def equip(_dbapi: Any, record: Any) -> None:
+        record.driver_connection.server_cursor_factory = server_cursor
 
     @event.listens_for(engine, "checkout")
     def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
@@ -100,7 +104,7 @@ def watch_for_closed(engine: Engine) -> None:
 
 def _made(config: Config) -> Engine:
     engine = create_engine(config.url, **options_of(config))
-    watch_for_closed(engine)
+    prepare(engine, RawServerCursor)
     return engine
 
 

@@ -48,16 +48,21 @@ class Floor:
     def found(
         self, messages: Sequence[QueueMessage], size: int, looked_for: dt.timedelta | None
     ) -> None:
-        """Note what a lease of up to `size` found, and how long it looked."""
-        slow = looked_for is not None and looked_for.total_seconds() > _SLOW + _SLOW_EACH * size
-        ranks = {message.priority for message in messages}
-        if len(messages) < size or len(ranks) > 1 or not (slow or self._bounds):
+        """Note what a lease of up to `size` found, and how long it looked.
+
+        None where it did not look at all that is due, of which some may be better.
+        """
+        bounds, ranks = self._bounds, {message.priority for message in messages}
+        if looked_for is None or len(messages) < size or len(ranks) > 1:
             self._bounds, self._ranks = None, set()
+            return
+        if bounds is None and looked_for.total_seconds() <= _SLOW + _SLOW_EACH * size:
+            self._ranks = set()
             return
         floor, again = min(message.id for message in messages), ranks == self._ranks
         self._ranks = ranks
-        if self._bounds is not None:
-            self._bounds = self._bounds._replace(floor=floor) if again else None
+        if bounds is not None:
+            self._bounds = bounds._replace(floor=floor) if again else None
         elif again and (since := messages[0].dequeued_at) is not None:
             self._bounds = Bounds(floor, since)
             self._until = self._clock() + _HOLDS_FOR

@@ -80,5 +80,10 @@ class Leaser:
         missing = terms.size - len(lease.messages)
         if bounds is None or not missing:
             return lease
-        more = self._once(connection, terms._replace(size=missing))
+        try:
+            more = self._once(connection, terms._replace(size=missing))
+        except Exception:
+            if lease.messages:  # which are leased; the next call meets what is wrong
+                return lease
+            raise
         return replace(more, messages=in_order(lease.messages + more.messages))

@@ -24,14 +24,14 @@ MAX_DEPTH: Final = 200
 
 
 def _writer() -> Callable[[Any], str]:
-    """Give what writes JSON, made once: for json.dumps making it takes as long as writing."""
+    """Give what writes JSON: json.dumps puts together anew what can be kept."""
     plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # not CPython
         return plain.encode
-    escaped = json.encoder.encode_basestring
-    write = make(None, plain.default, escaped, None, ":", ",", False, False, False)
-    return lambda value: "".join(write(value, 0))
+    how = (plain.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+    # The first argument finds circles, and is for one value.
+    return lambda value: "".join(make({}, *how)(value, 0))
 
 
 _written = _writer()
@@ -119,22 +119,12 @@ def _dumped(value: Any) -> str:
                 " numbers, booleans, None and objects with string keys"
             )
     except RecursionError:
-        raise PayloadError(_endless(value)) from None
+        raise PayloadError(_too_deep()) from None
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, PayloadError):
             raise
         raise PayloadError(f"payload is not JSON: {error}") from error
     return text
-
-
-def _endless(value: Any) -> str:
-    try:
-        json.dumps(value)  # which looks for circles
-    except RecursionError:
-        pass
-    except (TypeError, ValueError) as error:
-        return f"payload is not JSON: {error}"
-    return _too_deep()
 
 
 def _dumped_model(model: BaseModel) -> Any:

@@ -55,9 +55,9 @@ def handling(
     if concurrency < 1:
         raise ValueError(f"concurrency is at least 1, not {concurrency}")
     size = (batch_size or config.max_batch_size) if batch or batch_size is not None else 0
-    ahead, most = _ahead(config, prefetch, size)
-    if ahead < 0 or size < 0:
+    if (prefetch or 0) < 0 or size < 0:
         raise ValueError("prefetch and batch_size are not negative")
+    ahead, most = _ahead(config, prefetch, size)
     limit = None if timeout is None else span(timeout).total_seconds()
     if isinstance(handler, Handlers) and size:
         raise ValueError("handlers by message type take one message at a time, not batches")
@@ -65,11 +65,12 @@ def handling(
 
 
 def _ahead(config: Config, prefetch: int | None, batch_size: int) -> tuple[int, int]:
-    """Give how many messages are leased ahead at the least and at the most."""
+    """Give how many messages are leased ahead at the least and at the most; whole batches."""
+    if prefetch is None and "prefetch_count" in config.model_fields_set:
+        prefetch = config.prefetch_count
     if prefetch is not None:
-        return prefetch, prefetch
-    if "prefetch_count" in config.model_fields_set:
-        return config.prefetch_count, config.prefetch_count
+        ahead = prefetch - prefetch % max(batch_size, 1)
+        return ahead, ahead
     if batch_size:  # a handler that is busy with a batch for long needs no other one yet
         return 0, batch_size
     return config.prefetch_count, max(config.prefetch_count, config.max_batch_size)

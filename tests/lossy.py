@@ -105,7 +105,9 @@ class Lossy:
                 if client in ready:  # the rest of a long request
                     server.sendall(client.recv(2**20))
                 if server in ready:
-                    reply += server.recv(2**20)
+                    part = server.recv(2**20)
+                    assert part, "the server is gone"
+                    reply += part
         then()
         return True
 

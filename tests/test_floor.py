@@ -12,7 +12,7 @@ from line import MESSAGES, Line
 from plans import Explainer
 from sqlalchemy import URL
 
-from pgqrs import Config, QueueMessage
+from pgqrs import Config, Json, QueueMessage
 from pgqrs.floor import Bounds, Floor
 from pgqrs.operations.lease import Lease
 from pgqrs.statements import lease as sql
@@ -65,6 +65,16 @@ def test_a_busy_moment_sets_none(floor: Floor) -> None:
     """Nor do two slow leases that are not in a row."""
     for looked_for in (SLOW, QUICK, SLOW):
         floor.found(messages(3), 1, looked_for)
+    assert floor.bounds() is None
+
+
+def test_a_look_at_a_part_sets_none(floor: Floor) -> None:
+    """And ends those that were: what is due and was not looked at may be better."""
+    for _ in range(3):
+        floor.found(messages(3), 1, None)
+    assert floor.bounds() is None
+    slow(floor, 5)
+    floor.found(messages(6), 1, None)
     assert floor.bounds() is None
 
 
@@ -215,6 +225,19 @@ def test_in_the_callers_transaction_everything_is_looked_at(line: Line) -> None:
         joined._steps.leaser.floor._until = float("inf")
         (message,) = joined.dequeue_batch(1)
     assert message.payload == 2
+
+
+def test_a_crowd_that_is_due_is_worked_through_lease_by_lease(line: Line) -> None:
+    """A lease looks at a hundred of them at a time; with bounds the next ones look on."""
+    line.producer.batch_enqueue(range(1000))
+    (first,) = line.consumer.dequeue_batch(1)
+    line.producer.batch_enqueue([0] * 400, delay=3600)
+    urgent = line.producer.enqueue_delayed(Json("urgent"), 3600, priority=9)
+    due = "UPDATE pgqrs.pgqrs_messages SET vt = now() - (1000 - id % 1000) * interval '1 ms'"
+    line.execute(f"{due} WHERE state = 1")
+    bound(line, first)
+    taken = [line.consumer.dequeue_batch(1)[0].id for _ in range(8)]
+    assert urgent.id in taken
 
 
 def test_both_ways_of_leasing_find_slow_looks(line: Line) -> None:

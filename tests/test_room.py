@@ -53,6 +53,19 @@ def test_slow_handlers_get_few_at_once(clock: Clock) -> None:
     assert leases(ahead, clock, 0.3) == 1
 
 
+def test_too_many_end_by_themselves(clock: Clock) -> None:
+    """When nothing was leased for a while: handlers have turned slow."""
+    ahead = Ahead(10, 100, clock=clock)
+    assert ahead.ends_in() == float("inf")
+    assert leases(ahead, clock, 0, 0.01) == 20
+    clock.now += 0.15
+    assert ahead.ends_in() == pytest.approx(0.05)
+    clock.now += 1
+    assert ahead.ends_in() == 0
+    ahead.end()
+    assert (ahead.count, ahead.ends_in()) == (10, float("inf"))
+
+
 def test_of_batches_one_more_or_none(clock: Clock) -> None:
     """Half a batch ahead would be a batch of its own."""
     ahead = Ahead(0, 50, 50, clock)
@@ -78,8 +91,10 @@ def test_a_given_number_is_kept(clock: Clock) -> None:
         ({}, 3, None, (3, 3)),
         ({"prefetch_count": 20}, 3, None, (3, 3)),
         ({}, None, 40, (0, 40)),
-        ({"prefetch_count": 20}, None, 40, (20, 20)),
-        ({}, 3, 40, (3, 3)),
+        ({"prefetch_count": 20}, None, 40, (0, 0)),
+        ({"prefetch_count": 100}, None, 40, (80, 80)),
+        ({}, 3, 40, (0, 0)),
+        ({}, 40, 40, (40, 40)),
     ],
 )
 def test_who_says_how_many(

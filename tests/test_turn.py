@@ -126,3 +126,22 @@ def test_the_public_form_leases_whatever_was_held(line: Line) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         line.consumer.archive_and_dequeue([two], 0)
     assert line.archived() == {}
+
+
+def test_two_leases_of_one_message(line: Line) -> None:
+    """Only the later is held, and nothing of the earlier is kept."""
+    (first,) = leased(line, 1)
+    line.expire_all()
+    (second,) = line.consumer.dequeue_batch(1)
+    assert (second.id, second.read_ct) == (first.id, 2)
+    assert line.consumer.archive_and_dequeue([first, second])[0] == [False, True]
+    assert line.archived()[first.id].read_ct == 2
+
+
+def test_many_are_finished_in_one_statement(line: Line) -> None:
+    """However many there are, the time is in proportion."""
+    messages = []
+    for _ in range(30):
+        messages += leased(line, 100)
+    archived, _ = line.consumer.archive_and_dequeue(messages)
+    assert archived == [True] * 3000

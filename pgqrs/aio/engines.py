@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import Any, Final
 
+from psycopg import AsyncRawServerCursor
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -35,7 +36,7 @@ class Engines:
         if loop not in self._by_loop:
             self._drop_closed_loops()
             engine = create_async_engine(self.config.url, **engines.async_options_of(self.config))
-            engines.watch_for_closed(engine.sync_engine)
+            engines.prepare(engine.sync_engine, AsyncRawServerCursor)
             opened: weakref.WeakSet[Any] = weakref.WeakSet()
             event.listen(
                 engine.sync_engine,

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeVar
 
 from pgqrs.consumer_steps import ConsumerSteps
@@ -127,9 +126,18 @@ class Lane:
         return some if len(some) == len(self.outbox) and not self.is_suspect else []
 
     def next_of(self, kind: type[S]) -> list[S]:
-        """Give the next of a kind to settle: a batch, or one alone where one was refused."""
+        """Give the next of a kind to settle: a batch, or one alone where one was refused.
+
+        Of each message one, or the end of one lease would be taken for that of another.
+        """
         most = 1 if self.is_suspect else _BATCH
-        return list(islice((each for each in self.outbox if isinstance(each, kind)), most))
+        some: dict[int, S] = {}
+        for each in self.outbox:
+            if isinstance(each, kind):
+                some.setdefault(each.fence.message_id, each)
+                if len(some) == most:
+                    break
+        return list(some.values())
 
     def sending(self, batch: Sequence[Settlement]) -> set[Fence]:
         """Note that these are being settled; give those that were before, without a reply."""
@@ -196,13 +204,19 @@ class Lane:
 
     def overdue(self) -> list[Task]:
         """Give the tasks that are past the time limit and not yet marked so."""
+        if self.room.time_limit is None:
+            return []
         now = time.monotonic()
-        return [task for task, at in self._deadlines() if at <= now]
+        return [t for t in self.running if not t.timed_out and (t.deadline or _NEVER) <= now]
 
     def next_overdue(self) -> float:
         """Give the seconds until a task is past the time limit."""
-        first = min((at for _, at in self._deadlines()), default=_NEVER)
-        return max(first - time.monotonic(), 0.0)
+        limit, now = self.room.time_limit, time.monotonic()
+        if limit is None:
+            return _NEVER
+        # What has not begun may do so at any moment.
+        ends = [task.deadline or now + limit for task in self.running if not task.timed_out]
+        return max(min(ends, default=_NEVER) - now, 0.0)
 
     def has_results(self) -> bool:
         """Say whether tasks ended that were not collected."""
@@ -255,6 +269,20 @@ class Lane:
         self.outbox.clear()
         self._holds.clear()
 
+    def ease(self) -> None:
+        """Give back most of what was leased ahead, where handlers have turned slow."""
+        if self._ahead.ends_in() > 0:
+            return
+        self._ahead.end()
+        self._withdraw()
+        kept = [self._backlog.popleft() for _ in range(min(len(self._backlog), self._ahead.count))]
+        self._give_back(self._backlog)
+        self._backlog = deque(kept)
+
+    def next_easing(self) -> float:
+        """Give the seconds until handlers count as slow, if nothing is leased until then."""
+        return self._ahead.ends_in()
+
     def give_up_backlog(self) -> None:
         """Give back what never started."""
         self._withdraw()
@@ -277,18 +305,14 @@ class Lane:
         return sorted(message.id for task in begun for message in task.messages)
 
     def _withdraw(self) -> None:
+        taken: list[QueueMessage] = []
         for task in self.slots.withdraw():
             self.running.pop(task, None)
-            self._backlog.extend(task.messages)
+            taken += task.messages
+        self._backlog.extendleft(reversed(taken))
 
     def _give_back(self, messages: Iterable[QueueMessage]) -> None:
         self.outbox.extend(Return(fence_of(message)) for message in messages)
-
-    def _deadlines(self) -> list[tuple[Task, float]]:
-        if self.room.time_limit is None:
-            return []
-        known = [(task, task.deadline) for task in self.running if not task.timed_out]
-        return [(task, at) for task, at in known if at is not None]
 
     def _hold(self, fence: Fence, until: float, length: float) -> None:
         hold = self._holds[fence] = _Hold(until, length)

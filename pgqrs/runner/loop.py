@@ -179,7 +179,8 @@ class Loop:
     def _turn_or_shut(self, connection: Connection, lane: Lane) -> None:
         """Take a turn; the queue of one lane of several may be deleted meanwhile."""
         try:
-            self._turn(connection, lane)
+            with translated(self._config.schema_, changes=True):
+                self._turn(connection, lane)
         except QueueNotFoundError:
             last = lane.is_open and not any(o.is_open for o in self.lanes if o is not lane)
             if last or not lane.has_leased:
@@ -193,6 +194,8 @@ class Loop:
         self._mark_overdue(lane)
         if stopping:
             lane.give_up_backlog()
+        else:
+            lane.ease()
         lane.dispatch()
         leases = not stopping and lane.leases_now() and lane.patience.remaining() == 0
         together = leases and bool(lane.finishes())
@@ -280,7 +283,7 @@ class Loop:
         for lane in self.lanes:
             if lane.has_results():
                 return 0.0
-            waits += [lane.next_extension(), lane.next_overdue()]
+            waits += [lane.next_extension(), lane.next_overdue(), lane.next_easing()]
             if lane.outbox:
                 waits.append(_SETTLE_SOON)
             if lane.leases_now():

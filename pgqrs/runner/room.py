@@ -54,6 +54,16 @@ class Ahead:
         self._clock = clock
         self._leased_at = float("-inf")
 
+    def ends_in(self) -> float:
+        """Give the seconds until there are too many, if nothing is leased until then."""
+        if self.count == self._least:
+            return float("inf")
+        return max(self._leased_at + _SLOW - self._clock(), 0.0)
+
+    def end(self) -> None:
+        """Lease no more than the least ahead."""
+        self.count = self._least
+
     def leased(self, *, full: bool) -> None:
         """Note a lease, and whether it found all that it wanted."""
         now = self._clock()

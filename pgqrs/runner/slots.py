@@ -10,8 +10,8 @@ import asyncio
 import contextvars
 import queue
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -70,19 +70,17 @@ class ThreadSlots:
         self._threads: list[threading.Thread] = []
         # Whoever takes a task out has it: a thread, or the loop that withdraws it.
         self._waiting: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._idle: deque[None] = deque()  # one for each thread that waits
+        self._unended = 0
+        self._counting = threading.Lock()
         self._held_back = False
 
     def start(self, task: Task) -> None:
-        """Begin a task; a thread is started when none is idle."""
-        self._waiting.put(task)  # first: a new thread that finds nothing would count as idle
-        try:
-            self._idle.pop()
-        except IndexError:
-            if len(self._threads) < self._places:
-                thread = threading.Thread(target=self._work, name="pgqrs-handler", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+        """Begin a task; a thread is started where there are fewer than tasks."""
+        self._waiting.put(task)
+        if len(self._threads) < min(self._places, self._count(1)):
+            thread = threading.Thread(target=self._work, name="pgqrs-handler", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def waiting(self) -> int:
         """Give how many tasks wait for a thread."""
@@ -94,9 +92,11 @@ class ThreadSlots:
 
     def withdraw(self) -> list[Task]:
         """Take back what no thread has taken."""
-        tasks = []
-        while (task := self._next()) is not None:
-            tasks.append(task)
+        tasks: list[Task] = []
+        with suppress(queue.Empty):
+            while (task := self._waiting.get_nowait()) is not None:
+                tasks.append(task)
+        self._count(-len(tasks))
         return tasks
 
     def cancel(self, task: Task) -> bool:  # noqa: ARG002 - whichever it is
@@ -110,21 +110,15 @@ class ThreadSlots:
             self._waiting.put(None)
 
     def _work(self) -> None:
-        while True:
-            task = self._next()
-            if task is None:
-                self._idle.append(None)
-                task = self._waiting.get()
-            if task is None:
-                return
+        while (task := self._waiting.get()) is not None:
             result = self._result(task)
+            self._count(-1)
             self._finished(task, result, self._waiting.empty())
 
-    def _next(self) -> Task | None:
-        try:
-            return self._waiting.get_nowait()
-        except queue.Empty:
-            return None
+    def _count(self, more: int) -> int:
+        with self._counting:
+            self._unended += more
+            return self._unended
 
     def _result(self, task: Task) -> Any:
         about = None if self._held_back else task.begin()

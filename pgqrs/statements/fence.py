@@ -15,8 +15,10 @@ from sqlalchemy import (
     Integer,
     any_,
     bindparam,
+    case,
     cast,
     func,
+    literal_column,
     select,
     tuple_,
 )
@@ -40,11 +42,14 @@ def of_many(t: Tables) -> tuple[ColumnElement[bool], ...]:
 
 
 def given(t: Tables, name: str, kind: Any) -> ColumnElement[Any]:
-    """Give what the array `name`s has for a message; null where that is shorter."""
+    """Give what the array `name`s has for a message; null where it is empty.
+
+    By the id alone: of each message there may be one lease in the arrays.
+    """
     place = func.array_position(mids(), t.messages.c.id)
     values = select(bindparam(f"{name}s", type_=ARRAY(kind))).scalar_subquery()
-    value: ColumnElement[Any] = values[place]
-    return value
+    some: ColumnElement[bool] = func.cardinality(values) > literal_column("0")
+    return case((some, values[place]))  # or the place would be looked for without need
 
 
 def asked() -> Any:

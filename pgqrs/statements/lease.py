@@ -59,8 +59,8 @@ def lease(t: Tables) -> Executable:
 
     Parameters: queue, worker, n, timeout (or null), default_timeout, default_attempts.
     A row is (worker status, queue paused, a time, the columns of a message). The time is how long
-    the looking took; where nothing is leased it is in how long the next message is due, and then
-    there are nulls for the message.
+    the looking took, or null where more may be due than was looked at; where nothing is leased it
+    is in how long the next message is due, and then there are nulls for the message.
     """
     statement: Executable = leasing(t)
     return statement
@@ -95,7 +95,7 @@ def leasing(
     best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
     leased = _leased(t, me, best)
     looked = leased.c.dequeued_at - func.statement_timestamp()
-    time = case((leased.c.id.is_(None), _next_due(t)), else_=looked)
+    time = case((leased.c.id.is_(None), _next_due(t)), (~_more_is_late(arms), looked))
     rows = select(me.c.status, me.c.paused, time, *leased.c, *more)
     rows = rows.select_from(me.outerjoin(leased, true()))
     gone = _buried(t, me, arms[-1], [*others, *_since(t)] if bounded else others)
@@ -173,16 +173,27 @@ def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]], *, bounded: boo
         return rows.order_by(*order).limit(limit).with_for_update(skip_locked=True).cte(name)
 
     ready = arm("ready", _n(), m.c.state == READY, *above, order=[m.c.priority.desc(), m.c.id])
-    # Behind a ready line that could fill the lease alone, look further; else leave the rest to
-    # others, who would skip what is locked here.
-    short = func.count() < _number()
-    beyond = case((short, literal_column("0")), else_=literal_column(str(PROMOTED_AT_ONCE)))
-    late = select(func.greatest(_number(), beyond)).select_from(ready).scalar_subquery()
+    late = _reach(ready)
     return [
         ready,
         arm("delayed", late, m.c.state == DELAYED, come, *since, order=[m.c.vt]),
         arm("expired", late, m.c.state == LEASED, come, *since, alive, order=[m.c.vt]),
     ]
+
+
+def _more_is_late(arms: list[CTE]) -> ColumnElement[bool]:
+    """Say whether more may be due than was looked at: an arm found as many as it may."""
+    ready, *late = arms
+    counts = (select(func.count()).select_from(arm).scalar_subquery() for arm in late)
+    return func.greatest(*counts) >= _reach(ready)
+
+
+def _reach(ready: CTE) -> ScalarSelect[int]:
+    # Behind a ready line that could fill the lease alone, look further; else leave the rest to
+    # others, who would skip what is locked here.
+    short = func.count() < _number()
+    beyond = case((short, literal_column("0")), else_=literal_column(str(PROMOTED_AT_ONCE)))
+    return select(func.greatest(_number(), beyond)).select_from(ready).scalar_subquery()
 
 
 def _since(t: Tables) -> list[ColumnElement[bool]]:
