@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         WorkerNotFoundError,
     )
     from pgqrs.message import Handlers, Message
+    from pgqrs.message_info import MessageInfo, MessageState
     from pgqrs.operations.queues import QueueOptions
     from pgqrs.outcome import Dead, Done, Retry
     from pgqrs.payload import Json
@@ -94,7 +95,9 @@ __all__ = [
     "LeaseLostError",
     "Maintenance",
     "Message",
+    "MessageInfo",
     "MessageNotFoundError",
+    "MessageState",
     "Messages",
     "MissingConfigError",
     "NotFoundError",
@@ -176,6 +179,7 @@ _MODULES = {
         "WorkerNotFoundError",
     ),
     "message": ("Handlers", "Message"),
+    "message_info": ("MessageInfo", "MessageState"),
     "operations.queues": ("QueueOptions",),
     "outcome": ("Dead", "Done", "Retry"),
     "payload": ("Json",),

@@ -8,12 +8,13 @@ from typing import Any, TypeVar, Unpack
 
 from sqlalchemy import Engine
 
+from pgqrs.admin_messages import MessageAdmin
 from pgqrs.admin_steps import AdminSteps
 from pgqrs.binding import Binding, EngineBinding, bound
 from pgqrs.call import Call, call
 from pgqrs.config import Config
 from pgqrs.errors import QueryTimeoutError
-from pgqrs.lifecycle import LivingWorker
+from pgqrs.message_steps import MessageSteps
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.types import (
     Duration,
@@ -31,7 +32,7 @@ __all__ = ["Admin"]
 T = TypeVar("T")
 
 
-class Admin(LivingWorker):
+class Admin(MessageAdmin):
     """Looks after queues and workers, and installs the schema.
 
     `bind` is a Config, DSN, URL, Engine, sessionmaker or another pgqrs object; with a Session or
@@ -42,6 +43,7 @@ class Admin(LivingWorker):
     def __init__(self, bind: Any, config: Config | None = None) -> None:
         self.binding: Binding = bound(bind, config)
         self._steps = AdminSteps(self.binding.config)
+        self._messages = MessageSteps(self.binding.config)
         self._life = self._steps.life()
 
     @property

@@ -26,7 +26,14 @@ from pgqrs.operations.settle import (
 )
 from pgqrs.payload import Json, encode
 from pgqrs.registration import Registration
-from pgqrs.types import ArchivedMessage, Duration, QueueMessage, WorkerRole, span
+from pgqrs.types import (
+    ArchivedMessage,
+    Duration,
+    QueueMessage,
+    WorkerRole,
+    checked_status,
+    span,
+)
 from pgqrs.worker import WorkerSteps
 
 __all__ = ["ConsumerSteps", "Held", "as_typed"]
@@ -75,8 +82,7 @@ class ConsumerSteps(WorkerSteps):
 
     def archiving(self, held: Held, status: str, output: Any) -> Call[ArchivedMessage]:
         """Archive one. Raises LeaseLostError, PayloadError, ValueError."""
-        if not 1 <= len(status) <= 63:
-            raise ValueError(f"a status has 1 to 63 characters, not {len(status)}")
+        checked_status(status)
         value = Json(output) if isinstance(output, str) else output
         text = None if output is None else encode(value)
         return self._fenced(partial(self._archive, fence=self.fence(held), status=status, out=text))

@@ -181,7 +181,8 @@ class Messages(Table[QueueMessage]):
         Ready ones in the order of leasing, the others by vt: from the heads of three indexes, and
         no further than needed.
         """
-        statement = rows.message_page(self._table, self._columns, self._of(parent_id))
+        sent = columns.as_sent(self._table, self._columns)
+        statement = rows.message_page(self._table, sent, self._of(parent_id))
         return self._many(statement, limit, offset)
 
     def count_by_fk(self, parent_id: int) -> int:

@@ -29,6 +29,7 @@ __all__ = [
     "WorkerRole",
     "WorkerStats",
     "WorkerStatus",
+    "checked_status",
     "span",
 ]
 
@@ -314,3 +315,10 @@ def span(duration: Duration) -> dt.timedelta:
     if not dt.timedelta() <= given <= _LONGEST:
         raise ValueError(f"a duration is between 0 seconds and 100 years, not {duration!r}")
     return given
+
+
+def checked_status(status: str) -> str:
+    """Give a status of the archive back; raises ValueError where it is empty or too long."""
+    if not 1 <= len(status) <= 63:
+        raise ValueError(f"a status has 1 to 63 characters, not {len(status)}")
+    return status

@@ -13,12 +13,15 @@ from pgqrs import Archive, Config, Messages, Producer
 from pgqrs.statements import (
     acknowledge,
     lifecycle,
+    look,
     maintain,
     measure,
     purge,
+    restore,
     settle,
     supervise,
     turn,
+    withdraw,
 )
 from pgqrs.statements.lease import lease, lease_above
 
@@ -336,6 +339,65 @@ TURN = [
     )
     for n in (1, 100)
 ]
+FORCED, PATIENT = {"force": True}, (False, True)
+
+
+def by_ids(name: str, build: Any, values: Any, *indexes: str, waits: bool, **budget: int) -> Case:
+    how = " and wait" if waits else ""
+    return case(name + how, lambda schema: build(schema, waits=waits), values, *indexes, **budget)
+
+
+def failed(n: int, **more: Any) -> Callable[[Scene], dict[str, Any]]:
+    return given(mids=[50 * (1 + 7 * i) for i in range(n)], **more)
+
+
+INTERVENING = [
+    *(
+        # Each is looked at by its id when chosen, when changed, and when asked about.
+        by_ids(
+            f"{name} {n}", build, many(n, **values), PK, waits=waits, n=n, each=22, sorted_rows=n
+        )
+        for waits in PATIENT
+        for n in (1, 100)
+        for name, build, values in (
+            ("cancel", withdraw.archive, {"outcome": "cancelled", "reason": None, **FORCED}),
+            ("delete any", withdraw.delete_any, FORCED),
+            ("release any", withdraw.release, FORCED),
+        )
+    ),
+    *(
+        # Three times too, and in each of four queues.
+        by_ids(
+            f"retry {n}",
+            restore.retry,
+            failed(n, default_attempts=5),
+            HISTORY,
+            waits=waits,
+            n=n,
+            each=60,
+            sorted_rows=n,
+        )
+        for waits in PATIENT
+        for n in (1, 100)
+    ),
+    case("resume none", lambda s: restore.resume(s, waits=False), failed(1), HISTORY, each=60),
+    *(
+        case(f"replay {n}", restore.replay, failed(n), HISTORY, n=n, each=30, sorted_rows=n)
+        for n in (1, 100)
+    ),
+    case("find waiting", look.find, given(mid=310_001), PK, HISTORY),
+    case("find archived by id", look.find, given(mid=77), PK, HISTORY),
+    *(
+        case(
+            f"look at messages of {queue}",
+            look.page,
+            given(queue=queue, size=100, start=0),
+            *(READY, DELAYED, LEASED),
+            n=100,
+        )
+        for queue in (STEADY, LATE, IDLE)
+    ),
+]
 BOUNDED = [
     case(
         f"lease {n} from bounds on",
@@ -360,4 +422,5 @@ CASES = [
     *SETTLING,
     *MEASURING,
     *LOOKING,
+    *INTERVENING,
 ]

@@ -11,11 +11,12 @@ from typing import Any, TypeVar, Unpack
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgqrs.admin_steps import AdminSteps
+from pgqrs.aio.admin_messages import AsyncMessageAdmin
 from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, bound
-from pgqrs.aio.lifecycle import AsyncLivingWorker
 from pgqrs.call import Call, call
 from pgqrs.config import Config
 from pgqrs.errors import QueryTimeoutError
+from pgqrs.message_steps import MessageSteps
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.types import (
     Duration,
@@ -33,7 +34,7 @@ __all__ = ["AsyncAdmin"]
 T = TypeVar("T")
 
 
-class AsyncAdmin(AsyncLivingWorker):
+class AsyncAdmin(AsyncMessageAdmin):
     """Looks after queues and workers, and installs the schema, under asyncio.
 
     `bind` is a Config, DSN, URL, AsyncEngine, async_sessionmaker or another object of this package;
@@ -45,6 +46,7 @@ class AsyncAdmin(AsyncLivingWorker):
     def __init__(self, bind: Any, config: Config | None = None) -> None:
         self.binding: AsyncBinding = bound(bind, config)
         self._steps = AdminSteps(self.binding.config)
+        self._messages = MessageSteps(self.binding.config)
         self._life = self._steps.life()
 
     @property

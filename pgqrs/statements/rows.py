@@ -31,6 +31,7 @@ __all__ = [
     "change",
     "count",
     "count_of",
+    "cut",
     "get",
     "held_count",
     "held_page",
@@ -50,15 +51,17 @@ def get(table: Table, names: tuple[str, ...]) -> Any:
 def page(table: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
     """Give `size` rows from `start` on, in the order of the primary key."""
     rows = select(*as_sent(table, names)).where(*where).order_by(*table.primary_key.columns)
-    return _cut(rows)
+    return cut(rows)
 
 
 def page_of(table: Table, names: tuple[str, ...], of_parent: ColumnElement[bool]) -> Any:
     """Give `size` rows of one parent from `start` on, by id."""
-    return _cut(select(*as_sent(table, names)).where(of_parent).order_by(table.c.id))
+    return cut(select(*as_sent(table, names)).where(of_parent).order_by(table.c.id))
 
 
-def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[bool]) -> Any:
+def message_page(
+    messages: Table, columns: list[ColumnElement[Any]], *where: ColumnElement[bool]
+) -> Any:
     """Give `size` messages of one queue from `start` on: ready, then delayed, then leased.
 
     Each part comes from the head of its own index, and no further than needed.
@@ -71,14 +74,10 @@ def message_page(messages: Table, names: tuple[str, ...], *where: ColumnElement[
     ]
     needed = select(_number("size") + _number("start")).scalar_subquery()
     arms = [
-        select(*as_sent(m, names))
-        .where(*where, m.c.state == state)
-        .order_by(*order)
-        .limit(needed)
-        .subquery()
+        select(*columns).where(*where, m.c.state == state).order_by(*order).limit(needed).subquery()
         for state, order in parts
     ]
-    return _cut(union_all(*(select(arm) for arm in arms)))
+    return cut(union_all(*(select(arm) for arm in arms)))
 
 
 def count(table: Table, *where: ColumnElement[bool]) -> Any:
@@ -102,7 +101,7 @@ def message_count(messages: Table, *where: ColumnElement[bool]) -> Any:
 def held_page(messages: Table, names: tuple[str, ...], worker_id: int) -> Any:
     """Give `size` messages that a consumer holds from `start` on, in the order of the leases."""
     rows = select(*as_sent(messages, names)).where(*_held_by(messages, worker_id))
-    return _cut(rows.order_by(*_leases(messages)))
+    return cut(rows.order_by(*_leases(messages)))
 
 
 def held_count(messages: Table, worker_id: int) -> Any:
@@ -145,7 +144,8 @@ def _sent(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cut(rows: Any) -> Any:
+def cut(rows: Any) -> Any:
+    """Give `size` of the rows, from `start` on."""
     # Not a plain limit: where fewer rows are expected, all that there are would be sorted.
     size = select(_number("size")).scalar_subquery()
     return rows.limit(size).offset(_number("start"))

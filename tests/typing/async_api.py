@@ -17,6 +17,11 @@ async def admin(config: pgqrs.Config) -> None:
         assert_type(await admin.purge_queue("q"), int)
         assert_type(await admin.queue_metrics("q"), pgqrs.QueueMetrics)
         assert_type(admin.pool, AsyncEngine)
+        assert_type(await admin.get_message(1), pgqrs.MessageInfo)
+        assert_type(await admin.cancel_messages([1, 2]), list[bool])
+        await admin.retry_messages(1)
+        assert_type(await admin.replay(1), pgqrs.QueueMessage)
+        assert_type(await admin.replay([1]), list[pgqrs.QueueMessage | None])
 
 
 async def producer(engine: AsyncEngine, session: AsyncSession) -> None:

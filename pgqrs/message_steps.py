@@ -1,0 +1,80 @@
+"""What an admin does with single messages, as calls for the sync and asyncio classes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pgqrs.call import Call, call
+from pgqrs.config import Config
+from pgqrs.message_info import MessageInfo
+from pgqrs.operations import intervene
+from pgqrs.operations.intervene import Act
+from pgqrs.types import ArchivedMessage, QueueMessage
+
+__all__ = ["MessageSteps"]
+
+
+class MessageSteps:
+    """Each method checks its arguments and gives the call that does it.
+
+    `ids` is one id, of which the call gives nothing or raises, or several, of which it says for
+    each whether it was done.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.schema = config.schema_
+        self._attempts = config.max_attempts
+
+    def finding(self, message_id: int) -> Call[MessageInfo]:
+        """Look a message up, wherever it is."""
+        return call(intervene.find, self.schema, message_id)
+
+    def listing(self, queue: str, limit: int, offset: int) -> Call[list[MessageInfo]]:
+        """List messages of a queue."""
+        return call(intervene.page, self.schema, queue, limit, offset)
+
+    def cancelling(self, ids: int | Iterable[int]) -> Call[list[bool] | None]:
+        """Cancel what is not finished."""
+        return self._acting(intervene.cancelling(), ids)
+
+    def failing(self, ids: int | Iterable[int], error: Any) -> Call[list[bool] | None]:
+        """Fail what is not finished. Raises PayloadError."""
+        return self._acting(intervene.failing(error), ids)
+
+    def resuming(self, ids: int | Iterable[int]) -> Call[list[bool] | None]:
+        """Let what was cancelled wait again."""
+        return self._acting(intervene.resuming(), ids)
+
+    def retrying(self, ids: int | Iterable[int]) -> Call[list[bool] | None]:
+        """Let what failed or died wait again."""
+        return self._acting(intervene.retrying(self._attempts), ids)
+
+    def archiving(
+        self, ids: int | Iterable[int], status: str, *, force: bool
+    ) -> Call[list[bool] | None]:
+        """Archive what nobody holds. Raises ValueError."""
+        return self._acting(intervene.archiving(status, force=force), ids)
+
+    def deleting(self, ids: int | Iterable[int], *, force: bool) -> Call[list[bool] | None]:
+        """Delete what nobody holds."""
+        return self._acting(intervene.deleting(force=force), ids)
+
+    def releasing(self, ids: int | Iterable[int], *, force: bool) -> Call[list[bool] | None]:
+        """Make what nobody holds due now."""
+        return self._acting(intervene.releasing(force=force), ids)
+
+    def replaying(self, ids: int | Iterable[int]) -> Call[QueueMessage | list[QueueMessage | None]]:
+        """Enqueue copies of archived messages."""
+        if isinstance(ids, int):
+            return Call(call(intervene.replay, self.schema, ids).step, changes=True)
+        return Call(call(intervene.replay_each, self.schema, list(ids)).step, changes=True)
+
+    def listing_dead(self, queue: str, limit: int, offset: int) -> Call[list[ArchivedMessage]]:
+        """List what died in a queue."""
+        return call(intervene.dead_letters, self.schema, queue, limit, offset)
+
+    def _acting(self, act: Act, ids: int | Iterable[int]) -> Call[list[bool] | None]:
+        if isinstance(ids, int):
+            return Call(call(intervene.do, self.schema, act, ids).step, changes=True)
+        return Call(call(intervene.do_each, self.schema, act, list(ids)).step, changes=True)

@@ -1,0 +1,180 @@
+"""Let archived messages wait again, as they were or as new ones: what an operator does.
+
+What was archived without its payload stays where it is. Rows that somebody is just changing are
+skipped, as in `pgqrs.statements.withdraw`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Integer,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from pgqrs.models import READY, Tables, tables
+from pgqrs.statements.columns import MESSAGE, as_sent
+from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import unestimated
+from pgqrs.statements.withdraw import asked_ids, asked_of
+
+__all__ = ["noted", "replay", "resume", "retry"]
+
+_AS_IT_WAS = (
+    "id",
+    "queue_id",
+    "enqueued_at",
+    "dequeued_at",
+    "producer_worker_id",
+    "read_ct",
+    "priority",
+    "payload",
+    "message_type",
+    "headers",
+    "error",
+)
+
+
+@cache
+def resume(schema: str, *, waits: bool) -> Executable:
+    """Let the cancelled messages `mids` wait again, as if never tried; the read count stays.
+
+    Gives (id, whether it was done, whether it was there to be done) for each.
+    """
+    t = tables(schema)
+    gone = _gone(t, ("cancelled",), waits=waits)
+    back = _back(t, gone, returned_ct=gone.c.read_ct, max_attempts=gone.c.max_attempts)
+    return asked_of(back.c.id, _there(t, ("cancelled",)))
+
+
+@cache
+def retry(schema: str, *, waits: bool) -> Executable:
+    """Let the failed and dead messages `mids` wait for one attempt more than their limit.
+
+    Parameter beside: default_attempts. Otherwise as `resume`.
+    """
+    t = tables(schema)
+    gone = _gone(t, ("failed", "dead"), waits=waits)
+    q = t.queues
+    of_queue = select(q.c.max_attempts).where(q.c.id == gone.c.queue_id).correlate(gone)
+    default = bindparam("default_attempts", type_=Integer)
+    limit = func.coalesce(gone.c.max_attempts, of_queue.scalar_subquery(), default)
+    # A limit that was lowered since would leave no attempt.
+    most = func.greatest(limit, gone.c.read_ct - gone.c.returned_ct) + literal_column("1")
+    back = _back(t, gone, returned_ct=gone.c.returned_ct, max_attempts=most)
+    return asked_of(back.c.id, _there(t, ("failed", "dead")))
+
+
+@per_schema
+def replay(t: Tables) -> Executable:
+    """Enqueue copies of the archived messages `mids`; gives the old id and the new message."""
+    a, m = t.archive, t.messages
+    now = func.statement_timestamp()
+    row: dict[str, ColumnElement[Any]] = {
+        "queue_id": a.c.queue_id,
+        "vt": now,
+        "enqueued_at": now,
+        "state": READY,
+        "headers": noted(a.c.headers, replay_of=a.c.id),
+        **{name: a.c[name] for name in ("priority", "payload", "message_type", "max_attempts")},
+    }
+    found = _found(t, a.c.payload.is_not(None), [c.label(n) for n, c in row.items()])
+    rows = select(*found.c).select_from(_each_place(t).join(found, true()))
+    added = insert(m).from_select(list(row), rows, include_defaults=False)
+    old = m.c.headers["pgqrs"]["replay_of"].astext.cast(BigInteger)
+    statement: Executable = added.returning(old, *as_sent(m, MESSAGE))
+    return statement
+
+
+def noted(headers: ColumnElement[Any], **notes: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Give headers with pgqrs's own notes, under the key `pgqrs`, replaced by these."""
+    pairs = [part for name, value in notes.items() for part in (_text(name), value)]
+    mine = func.jsonb_build_object(_text("pgqrs"), func.jsonb_build_object(*pairs))
+    return func.coalesce(headers, literal_column("'{}'::jsonb", JSONB)).op("||")(mine)
+
+
+def _gone(t: Tables, statuses: Sequence[str], *, waits: bool) -> CTE:
+    a = t.archive
+    found = _found(
+        t, _may(t, statuses), [a.c.id], lambda one: one.with_for_update(skip_locked=not waits)
+    )
+    ids = select(found.c.id).select_from(_each_place(t).join(found, true()))
+    chosen = a.c.id == any_(func.array(ids.scalar_subquery()))
+    gone = delete(a).where(a.c.queue_id == any_(_every_queue(t)), chosen)
+    names = (*_AS_IT_WAS, "returned_ct", "max_attempts")
+    return gone.returning(*(a.c[name] for name in names)).cte("gone")
+
+
+def _back(t: Tables, gone: CTE, **changed: ColumnElement[Any]) -> CTE:
+    # Held by nobody: the read count is as it was, and a late holder must not fit the fence.
+    row: dict[str, ColumnElement[Any]] = {
+        **{name: gone.c[name] for name in _AS_IT_WAS},
+        **changed,
+        "vt": func.clock_timestamp(),
+        "state": READY,
+        "consumer_worker_id": cast(null(), BigInteger),
+    }
+    rows = select(*row.values()).select_from(gone)
+    m = t.messages
+    back = insert(m).from_select(list(row), rows, include_defaults=False)
+    return back.returning(m.c.id).cte("back")
+
+
+def _each_place(t: Tables) -> FromClause:
+    # The archive's key begins with the queue: look in each.
+    return t.queues.join(asked_ids(), true())
+
+
+def _found(
+    t: Tables,
+    where: ColumnElement[bool],
+    columns: list[Any],
+    lock: Callable[[Select[Any]], Select[Any]] = lambda one: one,
+) -> Any:
+    # One by one: with old statistics a join reads the whole history.
+    a = t.archive
+    here = (a.c.queue_id == t.queues.c.id, a.c.id == asked_ids().c.mid, where)
+    one = select(*columns).where(*here).limit(literal_column("1"))
+    return lock(one).correlate(t.queues, asked_ids()).lateral("found")
+
+
+def _there(t: Tables, statuses: Sequence[str]) -> ColumnElement[bool]:
+    a = t.archive
+    one = (a.c.queue_id == any_(_every_queue(t)), a.c.id == asked_ids().c.mid, _may(t, statuses))
+    # Not EXISTS, for which PostgreSQL may read the whole table once.
+    found = select(a.c.id).where(*one).limit(literal_column("1")).correlate(asked_ids())
+    return found.scalar_subquery().is_not(None)
+
+
+def _may(t: Tables, statuses: Sequence[str]) -> ColumnElement[bool]:
+    a = t.archive
+    wanted = a.c.status.in_([_text(status) for status in statuses])
+    return unestimated(wanted & a.c.payload.is_not(None))
+
+
+def _every_queue(t: Tables) -> ColumnElement[Any]:
+    return func.array(select(t.queues.c.id).scalar_subquery())
+
+
+def _text(word: str) -> ColumnElement[str]:
+    return literal_column(f"'{word}'", Text)
