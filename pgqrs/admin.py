@@ -88,12 +88,16 @@ class Admin(MessageAdmin):
         """Create a queue; options left out follow the configuration.
 
         Options: see `QueueOptions`. Raises QueueExistsError unless `exist_ok`, which gives the
-        queue as it is, and ValueError for a bad name or option.
+        queue as it is, QueueNotFoundError where there is no such dead letter queue, and ValueError
+        for a bad name or option.
         """
         return self.binding.run(self._steps.creating(name, options, exist_ok=exist_ok))
 
     def update_queue(self, name: str, **options: Unpack[QueueOptions]) -> QueueInfo:
-        """Change options of a queue; those left out stay. Raises QueueNotFoundError, ValueError."""
+        """Change options of a queue; those left out stay.
+
+        Raises QueueNotFoundError, of this queue or of the dead letter queue, and ValueError.
+        """
         return self.binding.run(self._steps.updating(name, options))
 
     def get_queue(self, name: str) -> QueueInfo:
@@ -107,8 +111,9 @@ class Admin(MessageAdmin):
     def delete_queue(self, name: str, force: bool = False) -> None:  # noqa: FBT001, FBT002
         """Delete a queue and its workers.
 
-        Raises QueueNotFoundError, and QueueNotEmptyError while messages wait or history exists,
-        unless `force`, which deletes those first, in batches.
+        Raises QueueNotFoundError, QueueInUseError where it is the dead letter queue of another, and
+        QueueNotEmptyError while messages wait or history exists, unless `force`, which deletes
+        those first, in batches.
         """
         for emptying in self._steps.emptying(name) if force else ():
             self.binding.run(emptying)

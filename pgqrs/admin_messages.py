@@ -142,5 +142,14 @@ class MessageAdmin(LivingWorker):
         """
         return self._live(self._messages.listing_dead(queue, limit, offset))
 
+    def replay_dead_letters(self, queue: str, limit: int = 100) -> int:
+        """Move up to `limit` messages of a dead letter queue back to the queues they came from.
+
+        Due now, with all attempts anew, under the ids that they have; their headers then say
+        {"pgqrs": {"replay_of": id}}. Leased ones stay, and what came there otherwise or from a
+        queue that is gone. Gives how many were moved. Raises QueueNotFoundError.
+        """
+        return self._live(self._messages.replaying_dead(queue, limit))
+
     def _live(self, call_: Call[T]) -> T:
         raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -66,9 +67,13 @@ class AdminSteps:
         """List all queues."""
         return call(queues.everyone, self.schema)
 
-    def emptying(self, name: str) -> list[Call[int]]:
-        """Delete all of a queue's messages and history, in batches that are each a commit."""
-        return [self.purging(name), self.purging_archive(name, None)]
+    def emptying(self, name: str) -> list[Call[Any]]:
+        """Delete all of a queue's messages and history, in batches that are each a commit.
+
+        Where the queue could not be deleted then, that is said first.
+        """
+        unused = call(queues.check_unused, self.schema, name)
+        return [unused, self.purging(name), self.purging_archive(name, None)]
 
     def deleting(self, name: str, *, force: bool) -> Call[None]:
         """Delete a queue, with what came in since it was emptied when `force`."""

@@ -4,7 +4,8 @@ PgqrsError                           retryable = False
 ├── ConfigError(ValueError)          MissingConfigError · InvalidConfigError(field, source)
 ├── SchemaError                      SchemaMissingError · SchemaVersionError
 ├── NotFoundError(LookupError)       QueueNotFoundError · WorkerNotFoundError · MessageNotFoundError
-├── ConflictError                    QueueExistsError · QueueNotEmptyError · WorkerExistsError
+├── ConflictError                    QueueExistsError · QueueNotEmptyError · QueueInUseError ·
+│                                    WorkerExistsError
 ├── InvalidStateError                current, wanted; WorkerHasPendingMessagesError(count)
 ├── LeaseLostError                   message_id
 ├── PayloadError(ValueError)         path, index
@@ -23,6 +24,7 @@ Passwords never appear in one.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "PgqrsError",
     "QueryTimeoutError",
     "QueueExistsError",
+    "QueueInUseError",
     "QueueNotEmptyError",
     "QueueNotFound",
     "QueueNotFoundError",
@@ -176,6 +179,18 @@ class QueueNotEmptyError(ConflictError):
         self.queue = queue
         self.messages = messages
         self.archived = archived
+
+
+class QueueInUseError(ConflictError):
+    """A queue is the dead letter queue of others: `users` are their names."""
+
+    def __init__(self, queue: str, users: Sequence[str]) -> None:
+        super().__init__(
+            f"queue {queue!r} is the dead letter queue of {', '.join(map(repr, users))}:"
+            " give them another one first, or none"
+        )
+        self.queue = queue
+        self.users = tuple(users)
 
 
 class WorkerExistsError(ConflictError):

@@ -74,6 +74,12 @@ class MessageSteps:
         """List what died in a queue."""
         return call(intervene.dead_letters, self.schema, queue, limit, offset)
 
+    def replaying_dead(self, queue: str, limit: int) -> Call[int]:
+        """Move dead letters back to where they came from."""
+        return Call(
+            call(intervene.replay_dead_letters, self.schema, queue, limit).step, changes=True
+        )
+
     def _acting(self, act: Act, ids: int | Iterable[int]) -> Call[list[bool] | None]:
         if isinstance(ids, int):
             return Call(call(intervene.do, self.schema, act, ids).step, changes=True)

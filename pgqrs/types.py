@@ -72,7 +72,10 @@ class ArchiveMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """A queue and its defaults; None means the default of the configuration."""
+    """A queue and its defaults; None means the default of the configuration.
+
+    `dead_letter` is the name of its dead letter queue, if it has one.
+    """
 
     id: int
     queue_name: str
@@ -85,6 +88,7 @@ class QueueInfo:
     retry_delay_max: dt.timedelta | None = None
     retry_backoff: bool | None = None
     retention: dt.timedelta | None = None
+    dead_letter: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "archive_mode", ArchiveMode(self.archive_mode))

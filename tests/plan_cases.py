@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from pgqrs import Archive, Config, Messages, Producer
 from pgqrs.statements import (
     acknowledge,
+    dead_letter,
     lifecycle,
     look,
     maintain,
@@ -385,6 +386,8 @@ INTERVENING = [
         case(f"replay {n}", restore.replay, failed(n), HISTORY, n=n, each=30, sorted_rows=n)
         for n in (1, 100)
     ),
+    # None of these came from another queue: it looks at all that wait, and takes nothing.
+    case("replay no dead letters", dead_letter.replay, given(queue=IDLE, n=100), READY, DELAYED),
     case("find waiting", look.find, given(mid=310_001), PK, HISTORY),
     case("find archived by id", look.find, given(mid=77), PK, HISTORY),
     *(

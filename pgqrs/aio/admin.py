@@ -93,7 +93,10 @@ class AsyncAdmin(AsyncMessageAdmin):
         return await self.binding.run(self._steps.creating(name, options, exist_ok=exist_ok))
 
     async def update_queue(self, name: str, **options: Unpack[QueueOptions]) -> QueueInfo:
-        """Change options of a queue; those left out stay. Raises QueueNotFoundError, ValueError."""
+        """Change options of a queue; those left out stay.
+
+        Contract and errors are those of `pgqrs.Admin.update_queue`.
+        """
         return await self.binding.run(self._steps.updating(name, options))
 
     async def get_queue(self, name: str) -> QueueInfo:

@@ -136,5 +136,12 @@ class AsyncMessageAdmin(AsyncLivingWorker):
         """
         return await self._live(self._messages.listing_dead(queue, limit, offset))
 
+    async def replay_dead_letters(self, queue: str, limit: int = 100) -> int:
+        """Move up to `limit` messages of a dead letter queue back to the queues they came from.
+
+        Contract and errors are those of `pgqrs.Admin.replay_dead_letters`.
+        """
+        return await self._live(self._messages.replaying_dead(queue, limit))
+
     async def _live(self, call_: Call[T]) -> T:
         raise NotImplementedError

@@ -16,7 +16,7 @@ from pgqrs.errors import InvalidStateError, MessageNotFoundError
 from pgqrs.message_info import MessageInfo
 from pgqrs.operations import queues
 from pgqrs.operations.settle import error_text
-from pgqrs.statements import look, restore, withdraw
+from pgqrs.statements import dead_letter, look, restore, withdraw
 from pgqrs.types import ArchivedMessage, QueueMessage, checked_status
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "page",
     "releasing",
     "replay",
+    "replay_dead_letters",
     "replay_each",
     "resuming",
     "retrying",
@@ -126,6 +127,12 @@ def dead_letters(
     """List what died in a queue, the newest first. Raises QueueNotFoundError."""
     where = {"queue": queues.find(connection, schema, queue).id, "size": limit, "start": offset}
     return [ArchivedMessage(*row) for row in connection.execute(look.dead_letters(schema), where)]
+
+
+def replay_dead_letters(connection: Connection, schema: str, queue: str, limit: int) -> int:
+    """Move dead letters back to where they came from; gives how many. Raises QueueNotFoundError."""
+    those = {"queue": queues.find(connection, schema, queue).id, "n": limit}
+    return len(connection.execute(dead_letter.replay(schema), those).all())
 
 
 def replay(connection: Connection, schema: str, message_id: int) -> QueueMessage:

@@ -10,7 +10,12 @@ from typing import Any, Final, TypedDict
 
 from sqlalchemy import Connection, Executable
 
-from pgqrs.errors import QueueExistsError, QueueNotEmptyError, QueueNotFoundError
+from pgqrs.errors import (
+    QueueExistsError,
+    QueueInUseError,
+    QueueNotEmptyError,
+    QueueNotFoundError,
+)
 from pgqrs.statements import measure
 from pgqrs.statements import purge as purging
 from pgqrs.statements import queues as sql
@@ -21,6 +26,7 @@ __all__ = [
     "COUNT_LIMIT",
     "QueueOptions",
     "all_metrics",
+    "check_unused",
     "checked_name",
     "checked_options",
     "create",
@@ -59,6 +65,7 @@ class QueueOptions(TypedDict, total=False):
     Durations (`visibility_timeout`, the delays, `retention`) are seconds or timedeltas.
     `archive_mode` is full, meta (no payload, no output) or none (nothing, of what completed).
     Maintenance deletes what was archived longer ago than `retention`; without one, nothing.
+    `dead_letter` is the name of the queue that gets a copy of what dies; empty text: none.
     """
 
     visibility_timeout: Duration | None
@@ -68,6 +75,7 @@ class QueueOptions(TypedDict, total=False):
     retry_delay_max: Duration | None
     retry_backoff: bool | None
     retention: Duration | None
+    dead_letter: str | None
 
 
 def checked_options(options: QueueOptions) -> dict[str, Any]:
@@ -96,18 +104,26 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "retry_delay_max": span,
     "retry_backoff": bool,
     "retention": span,
+    "dead_letter": lambda value: value and checked_name(value),
 }
 
 
 def create(
     connection: Connection, schema: str, name: str, options: Mapping[str, Any], *, exist_ok: bool
 ) -> QueueInfo:
-    """Create a queue. Raises QueueExistsError unless `exist_ok`, which gives the one there is."""
+    """Create a queue.
+
+    Raises QueueExistsError unless `exist_ok`, which gives the one there is; QueueNotFoundError for
+    a dead letter queue that is not there; ValueError where it would be its own.
+    """
+    letters = _other_than(name, options.get("dead_letter") or None)
     defaults = {"paused": False, "archive_mode": "full"}
-    values = dict.fromkeys(sql.OPTIONS) | defaults | dict(options)
+    values = dict.fromkeys(sql.OPTIONS) | defaults | dict(options) | {"dead_letter": letters}
     row = connection.execute(sql.create(schema), {"queue": name, **values}).one_or_none()
     if row is not None:
         return QueueInfo(*row)
+    if letters is not None:
+        find(connection, schema, letters)
     if exist_ok:
         return find(connection, schema, name)
     raise QueueExistsError(name)
@@ -124,19 +140,43 @@ def everyone(connection: Connection, schema: str) -> list[QueueInfo]:
 
 
 def update(connection: Connection, schema: str, name: str, options: Mapping[str, Any]) -> QueueInfo:
-    """Set options of a queue. Raises QueueNotFoundError."""
+    """Set options of a queue.
+
+    Raises QueueNotFoundError, also of its dead letter queue; ValueError where it would be its own.
+    """
     if not options:
         return find(connection, schema, name)
+    letters = _other_than(name, options.get("dead_letter"))
     values = {f"new_{option}": value for option, value in options.items()}
-    return _the_queue(connection, sql.change(schema, frozenset(options)), {"queue": name} | values)
+    statement = sql.change(schema, frozenset(options))
+    row = connection.execute(statement, {"queue": name} | values).one_or_none()
+    if row is not None:
+        return QueueInfo(*row)
+    find(connection, schema, name)
+    raise QueueNotFoundError(letters or name)
+
+
+def _other_than(name: str, letters: str | None) -> str | None:
+    if letters == name:
+        raise ValueError(f"queue {name!r} cannot be its own dead letter queue")
+    return letters
+
+
+def check_unused(connection: Connection, schema: str, name: str) -> None:
+    """Raise QueueInUseError where a queue is the dead letter queue of another."""
+    users = connection.execute(sql.users(schema), {"queue": name}).scalars().all()
+    if users:
+        raise QueueInUseError(name, users)
 
 
 def delete(connection: Connection, schema: str, name: str, *, force: bool) -> None:
     """Delete a queue and its workers; to run in a transaction, after purging when `force`.
 
-    Raises QueueNotFoundError, or QueueNotEmptyError while it has messages or history.
+    Raises QueueNotFoundError, QueueInUseError where it is a dead letter queue, or
+    QueueNotEmptyError while it has messages or history.
     """
     queue = _the_queue(connection, sql.find_for_update(schema), {"queue": name})
+    check_unused(connection, schema, name)
     key = {"queue": queue.id}
     if force:  # what came in since the purge; from here on nothing more can
         purge(connection, schema, name)

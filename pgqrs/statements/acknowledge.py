@@ -38,6 +38,7 @@ from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements import fence
 from pgqrs.statements.arrays import numbers
 from pgqrs.statements.columns import ARCHIVED, MESSAGE, as_sent
+from pgqrs.statements.dead_letter import ADDRESS, copied
 from pgqrs.statements.per_schema import per_schema
 
 __all__ = [
@@ -50,8 +51,9 @@ __all__ = [
     "extend_produced",
     "find_archived",
     "kept",
-    "mode_of",
     "release",
+    "settled",
+    "terms_of",
 ]
 
 
@@ -64,8 +66,8 @@ def archive_one(t: Tables) -> Executable:
         .returning(*_leaving(t), cast(bindparam("result", type_=Text), JSONB).label("output"))
         .cte("gone")
     )
-    mode = mode_of(t, gone)
-    return select(*as_sent(gone, ARCHIVED), mode).add_cte(kept(t, gone, mode))
+    terms = terms_of(t, gone)
+    return select(*as_sent(gone, ARCHIVED), _mode(terms)).add_cte(*settled(t, gone, terms))
 
 
 @per_schema
@@ -77,7 +79,7 @@ def archive_many(t: Tables) -> Executable:
         .returning(*_leaving(t), null().cast(JSONB).label("output"))
         .cte("gone")
     )
-    return select(gone.c.id, gone.c.read_ct).add_cte(kept(t, gone, mode_of(t, gone)))
+    return select(gone.c.id, gone.c.read_ct).add_cte(kept(t, gone, _mode(terms_of(t, gone))))
 
 
 @per_schema
@@ -193,6 +195,10 @@ def _fence_of_one(t: Tables) -> tuple[ColumnElement[bool], ...]:
     )
 
 
+def _mode(terms: CTE) -> ColumnElement[str]:
+    return select(terms.c.archive_mode).scalar_subquery()
+
+
 def _pushed_out(t: Tables) -> ColumnElement[Any]:
     wanted = func.clock_timestamp() + bindparam("span", type_=Interval)
     return func.greatest(t.messages.c.vt, wanted)
@@ -207,11 +213,21 @@ def _leaving(t: Tables) -> list[ColumnElement[Any]]:
     ]
 
 
-def mode_of(t: Tables, gone: CTE) -> ColumnElement[str]:
-    """Give the archive mode, read once: a worker's leases are all of one queue."""
+def terms_of(t: Tables, gone: CTE) -> CTE:
+    """Give what the queue says of its messages' end, read once: a lease is of one queue."""
+    q = t.queues
     queue_id = select(gone.c.queue_id).limit(literal_column("1")).scalar_subquery()
-    mode = select(t.queues.c.archive_mode).where(t.queues.c.id == queue_id).cte("mode")
-    return select(mode.c.archive_mode).scalar_subquery()
+    columns = [q.c[name] for name in ("archive_mode", *ADDRESS)]
+    return select(*columns).where(q.c.id == queue_id).cte("terms_of_queue")
+
+
+def settled(t: Tables, gone: CTE, terms: CTE) -> tuple[CTE, CTE]:
+    """Insert what left the queue into the archive, and copies of the dead in the dead letter queue.
+
+    Both as far as the terms of the queue say.
+    """
+    died = gone.c.status == literal_column("'dead'")
+    return kept(t, gone, _mode(terms)), copied(t, gone, terms, "copies", died)
 
 
 def kept(t: Tables, gone: CTE, mode: ColumnElement[str]) -> CTE:

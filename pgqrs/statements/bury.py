@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import Tables
+from pgqrs.statements.dead_letter import copied
 
 __all__ = ["buried", "dead", "exhausted"]
 
@@ -52,17 +53,22 @@ def dead(t: Tables, chosen: Select[Any]) -> CTE:
     """Delete the messages of the chosen ids, and hand on what is kept of them."""
     m = t.messages
     gone = delete(m).where(m.c.id == any_(func.array(chosen.scalar_subquery())))
-    return gone.returning(*(m.c[name] for name in (*_AS_THEY_ARE, "payload", "error"))).cte("dead")
+    error = func.coalesce(m.c.error, _LAST_LEASE_RAN_OUT).label("error")
+    return gone.returning(*(m.c[name] for name in (*_AS_THEY_ARE, "payload")), error).cte("dead")
 
 
-def buried(t: Tables, gone: CTE, archive_mode: ScalarSelect[str]) -> CTE:
-    """Keep what died: without its payload where the archive mode is meta, otherwise whole."""
+def buried(t: Tables, gone: CTE, terms: CTE) -> tuple[CTE, CTE]:
+    """Keep what died: without its payload where the archive mode is meta, otherwise whole.
+
+    And a copy in the dead letter queue; the `terms` are of the queue.
+    """
+    mode = select(terms.c.archive_mode).scalar_subquery()
     archived: dict[str, ColumnElement[Any]] = {
-        **{name: gone.c[name] for name in _AS_THEY_ARE},
-        "payload": case((archive_mode != literal_column("'meta'"), gone.c.payload)),
-        "error": func.coalesce(gone.c.error, _LAST_LEASE_RAN_OUT),
+        **{name: gone.c[name] for name in (*_AS_THEY_ARE, "error")},
+        "payload": case((mode != literal_column("'meta'"), gone.c.payload)),
         "archived_at": func.clock_timestamp(),
         "status": literal_column("'dead'", Text),
     }
     rows = select(*archived.values()).select_from(gone)
-    return insert(t.archive).from_select(list(archived), rows, include_defaults=False).cte("buried")
+    kept = insert(t.archive).from_select(list(archived), rows, include_defaults=False)
+    return kept.cte("buried"), copied(t, gone, terms, "buried_copies")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Text, cast
+from sqlalchemy import ColumnElement, FromClause, ScalarSelect, Text, cast, select
 
 __all__ = ["ARCHIVED", "MESSAGE", "QUEUE", "WORKER", "as_sent"]
 
@@ -36,6 +36,7 @@ QUEUE = (
     "retry_delay_max",
     "retry_backoff",
     "retention",
+    "dead_letter",
 )
 WORKER = (
     "id",
@@ -55,9 +56,24 @@ _JSON = ("payload", "output", "error")
 def as_sent(source: FromClause, names: tuple[str, ...]) -> list[ColumnElement[Any]]:
     """Give the named columns as they are sent to the client.
 
-    JSON leaves as text: whatever hooks the engine has for JSON never see it.
+    JSON leaves as text: whatever hooks the engine has for JSON never see it. A queue's dead letter
+    queue leaves by its name.
     """
-    return [
-        cast(source.c[name], Text).label(name) if name in _JSON else source.c[name]
-        for name in names
-    ]
+    return [_sent(source, name) for name in names]
+
+
+def _sent(source: FromClause, name: str) -> ColumnElement[Any]:
+    if name == "dead_letter":
+        return _name_of_queue(source.c.dead_letter_queue_id, source).label(name)
+    return cast(source.c[name], Text).label(name) if name in _JSON else source.c[name]
+
+
+def _name_of_queue(reference: ColumnElement[Any], source: FromClause) -> ScalarSelect[Any]:
+    (key,) = reference.foreign_keys
+    other = key.column.table.alias("other")
+    return (
+        select(other.c.queue_name)
+        .where(other.c[key.column.name] == reference)
+        .correlate(source)
+        .scalar_subquery()
+    )

@@ -41,6 +41,7 @@ from sqlalchemy import (
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.bury import buried, dead, exhausted
 from pgqrs.statements.columns import MESSAGE, as_sent
+from pgqrs.statements.dead_letter import ADDRESS
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
@@ -99,7 +100,7 @@ def leasing(
     rows = select(me.c.status, me.c.paused, time, *leased.c, *more)
     rows = rows.select_from(me.outerjoin(leased, true()))
     gone = _buried(t, me, arms[-1], [*others, *_since(t)] if bounded else others)
-    return rows.add_cte(_promoted(t, arms[1:], best), gone)
+    return rows.add_cte(_promoted(t, arms[1:], best), *gone)
 
 
 def _leased(t: Tables, me: CTE, best: CTE) -> CTE:
@@ -141,6 +142,7 @@ def _me(t: Tables) -> CTE:
             q.c.paused,
             ((w.c.status == literal_column("'ready'", Text)) & ~q.c.paused).label("may"),
             q.c.archive_mode,
+            *(q.c[name] for name in ADDRESS),
             func.coalesce(
                 bindparam("timeout", type_=Interval),
                 q.c.visibility_timeout,
@@ -238,9 +240,8 @@ def _spent(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) 
     )
 
 
-def _buried(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) -> CTE:
-    mode = select(me.c.archive_mode).scalar_subquery()
-    return buried(t, dead(t, _spent(t, me, expired, others)), mode)
+def _buried(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) -> tuple[CTE, CTE]:
+    return buried(t, dead(t, _spent(t, me, expired, others)), me)
 
 
 def _may(me: CTE) -> ScalarSelect[bool]:

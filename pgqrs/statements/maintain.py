@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql import REGCLASS
 
 from pgqrs.models import LEASED, READY, Tables
 from pgqrs.statements.bury import buried, dead, exhausted
+from pgqrs.statements.dead_letter import ADDRESS
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
@@ -62,8 +63,7 @@ def bury(t: Tables) -> Executable:
     terms = _terms(t)
     limit = select(terms.c.max_attempts).scalar_subquery()
     gone = dead(t, _expired(t, terms, unestimated(exhausted(t, limit))))
-    mode = select(terms.c.archive_mode).scalar_subquery()
-    return select(gone.c.id).add_cte(buried(t, gone, mode))
+    return select(gone.c.id).add_cte(*buried(t, gone, terms))
 
 
 @per_schema
@@ -118,7 +118,8 @@ def _terms(t: Tables) -> CTE:
     default = bindparam("default_attempts", type_=Integer)
     attempts = func.coalesce(q.c.max_attempts, default).label("max_attempts")
     is_queue = q.c.id == _queue()
-    return select(q.c.paused, q.c.archive_mode, attempts).where(is_queue).cte("terms")
+    address = [q.c[name] for name in ADDRESS]
+    return select(q.c.paused, q.c.archive_mode, *address, attempts).where(is_queue).cte("terms")
 
 
 def _expired(t: Tables, terms: CTE, *where: ColumnElement[bool]) -> Select[Any]:

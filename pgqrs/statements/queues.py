@@ -12,9 +12,11 @@ from sqlalchemy import (
     Executable,
     Integer,
     Interval,
+    ScalarSelect,
     Text,
     bindparam,
     delete,
+    literal_column,
     select,
     update,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "everyone",
     "find",
     "find_for_update",
+    "users",
 ]
 
 OPTIONS = {
@@ -47,20 +50,31 @@ OPTIONS = {
     "retry_backoff": Boolean,
     "retention": Interval,
 }
-"""The columns of a queue that can be set, with their types."""
+"""The columns of a queue that can be set as they are, with their types."""
 
 
 @per_schema
 def create(t: Tables) -> Executable:
-    """Insert the queue `queue` with the options; gives no row where there is one already."""
+    """Insert the queue `queue` with the options.
+
+    Gives no row where there is one already, or no queue named `dead_letter` unless that is null.
+    """
     q = t.queues
-    options: dict[str, Any] = {name: bindparam(name, type_=kind) for name, kind in OPTIONS.items()}
-    return (
+    name = bindparam("dead_letter", type_=Text)
+    row: dict[str, ColumnElement[Any]] = {
+        "queue_name": bindparam("queue", type_=Text),
+        **{option: bindparam(option, type_=kind) for option, kind in OPTIONS.items()},
+        "dead_letter_queue_id": _id_of(t, name),
+    }
+    rows = select(*row.values()).where(name.is_(None) | _id_of(t, name).is_not(None))
+    added = (
         insert(q)
-        .values(queue_name=bindparam("queue", type_=Text), **options)
+        .from_select(list(row), rows, include_defaults=False)
         .on_conflict_do_nothing()
-        .returning(*as_sent(q, QUEUE))
+        .returning(*q.columns)
+        .cte("added")
     )
+    return select(*as_sent(added, QUEUE))
 
 
 @per_schema
@@ -83,12 +97,30 @@ def everyone(t: Tables) -> Executable:
 
 @cache
 def change(schema: str, options: frozenset[str]) -> Executable:
-    """Set the named options of the queue named `queue`; the parameters are `new_<option>`."""
+    """Set the named options of the queue named `queue`; the parameters are `new_<option>`.
+
+    Where `dead_letter` is one, it is the name of a queue, or empty for none; without such a queue
+    nothing is changed.
+    """
     t = tables(schema)
+    q = t.queues
     values: dict[str, Any] = {
-        name: bindparam(f"new_{name}", type_=OPTIONS[name]) for name in options
+        name: bindparam(f"new_{name}", type_=OPTIONS[name]) for name in options & OPTIONS.keys()
     }
-    return update(t.queues).where(_named(t)).values(values).returning(*as_sent(t.queues, QUEUE))
+    where = [_named(t)]
+    if "dead_letter" in options:
+        name = bindparam("new_dead_letter", type_=Text)
+        values["dead_letter_queue_id"] = _id_of(t, name)
+        where.append((name == literal_column("''", Text)) | _id_of(t, name).is_not(None))
+    return update(q).where(*where).values(values).returning(*as_sent(q, QUEUE))
+
+
+@per_schema
+def users(t: Tables) -> Executable:
+    """Give the names of the queues whose dead letter queue is the one named `queue`."""
+    q = t.queues
+    mine = q.c.dead_letter_queue_id == _id_of(t, bindparam("queue", type_=Text))
+    return select(q.c.queue_name).where(mine).order_by(q.c.queue_name)
 
 
 @per_schema
@@ -114,3 +146,8 @@ def drop(t: Tables) -> Executable:
 
 def _named(t: Tables) -> ColumnElement[bool]:
     return t.queues.c.queue_name == bindparam("queue", type_=Text)
+
+
+def _id_of(t: Tables, name: ColumnElement[str]) -> ScalarSelect[int]:
+    q = t.queues.alias("named")
+    return select(q.c.id).where(q.c.queue_name == name).scalar_subquery()

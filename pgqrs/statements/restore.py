@@ -30,15 +30,15 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import READY, Tables, tables
 from pgqrs.statements.columns import MESSAGE, as_sent
+from pgqrs.statements.dead_letter import noted
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 from pgqrs.statements.withdraw import asked_ids, asked_of
 
-__all__ = ["noted", "replay", "resume", "retry"]
+__all__ = ["replay", "resume", "retry"]
 
 _AS_IT_WAS = (
     "id",
@@ -104,13 +104,6 @@ def replay(t: Tables) -> Executable:
     old = m.c.headers["pgqrs"]["replay_of"].astext.cast(BigInteger)
     statement: Executable = added.returning(old, *as_sent(m, MESSAGE))
     return statement
-
-
-def noted(headers: ColumnElement[Any], **notes: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Give headers with pgqrs's own notes, under the key `pgqrs`, replaced by these."""
-    pairs = [part for name, value in notes.items() for part in (_text(name), value)]
-    mine = func.jsonb_build_object(_text("pgqrs"), func.jsonb_build_object(*pairs))
-    return func.coalesce(headers, literal_column("'{}'::jsonb", JSONB)).op("||")(mine)
 
 
 def _gone(t: Tables, statuses: Sequence[str], *, waits: bool) -> CTE:

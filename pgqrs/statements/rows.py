@@ -111,7 +111,8 @@ def held_count(messages: Table, worker_id: int) -> Any:
 
 def add(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
     """Insert one row of `values`."""
-    return insert(table).values(_sent(table, values)).returning(*as_sent(table, names))
+    added = insert(table).values(_sent(table, values)).returning(*table.columns).cte("added")
+    return select(*as_sent(added, names))
 
 
 def change(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:

@@ -33,8 +33,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, Tables
 from pgqrs.statements import fence
-from pgqrs.statements.acknowledge import kept, mode_of
+from pgqrs.statements.acknowledge import settled, terms_of
 from pgqrs.statements.columns import MESSAGE
+from pgqrs.statements.dead_letter import ADDRESS
 from pgqrs.statements.per_schema import per_schema
 
 __all__ = ["extend_many", "fail_many", "finish_many", "finished"]
@@ -52,7 +53,7 @@ def finish_many(t: Tables) -> Executable:
     Gives (id, read count) of those that were held.
     """
     gone = finished(t)
-    return select(gone.c.id, gone.c.read_ct).add_cte(kept(t, gone, mode_of(t, gone)))
+    return select(gone.c.id, gone.c.read_ct).add_cte(*settled(t, gone, terms_of(t, gone)))
 
 
 def finished(t: Tables) -> CTE:
@@ -82,11 +83,11 @@ def fail_many(t: Tables) -> Executable:
     """
     terms = _terms(t)
     spent, again = _spent(t, terms), _again(t, terms)
-    settled = union_all(
+    ended = union_all(
         select(spent.c.id, spent.c.read_ct, literal_column("true", Boolean)),
         select(again.c.id, again.c.read_ct, literal_column("false", Boolean)),
     )
-    return settled.add_cte(kept(t, spent, select(terms.c.archive_mode).scalar_subquery()))
+    return ended.add_cte(*settled(t, spent, terms))
 
 
 @per_schema
@@ -160,7 +161,8 @@ def _terms(t: Tables) -> CTE:
     }
     columns = [func.coalesce(q.c[name], value).label(name) for name, value in defaults.items()]
     is_queue = q.c.id == bindparam("queue", type_=BigInteger)
-    return select(*columns, q.c.archive_mode).where(is_queue).cte("terms")
+    of_queue = [q.c[name] for name in ("archive_mode", *ADDRESS)]
+    return select(*columns, *of_queue).where(is_queue).cte("terms")
 
 
 def _delay(

@@ -101,7 +101,8 @@ def asked_of(done: ColumnElement[int], there: ColumnElement[bool]) -> Select[Any
     """Give (id, whether it is among the `done`, whether it was `there`) for each of `mids`."""
     asked = asked_ids()
     is_done = asked.c.mid == any_(func.array(select(done).scalar_subquery()))
-    return select(asked.c.mid, is_done, there).select_from(asked)
+    rows: Select[Any] = select(asked.c.mid, is_done, there).select_from(asked)
+    return rows
 
 
 def _chosen(t: Tables, *, waits: bool) -> ColumnElement[Any]:

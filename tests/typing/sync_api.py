@@ -41,6 +41,8 @@ def admin(config: pgqrs.Config, engine: Engine) -> None:
         assert_type(admin.replay(1), pgqrs.QueueMessage)
         assert_type(admin.replay([1, 2]), list[pgqrs.QueueMessage | None])
         assert_type(admin.dead_letters("q"), list[pgqrs.ArchivedMessage])
+        assert_type(admin.update_queue("q", dead_letter="d").dead_letter, str | None)
+        assert_type(admin.replay_dead_letters("d", limit=5), int)
         admin.delete_queue("q", force=True)
     pgqrs.Admin(engine)
     pgqrs.Admin("postgresql://localhost/mydb")

@@ -1,0 +1,120 @@
+"""Enqueue copies of what dies in the dead letter queue, in the statement in which it dies.
+
+Where a queue has none, its statements have one step more that does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Executable,
+    Integer,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    union_all,
+    update,
+)
+
+from pgqrs.models import DELAYED, READY, Tables
+from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import unestimated
+
+__all__ = ["ADDRESS", "copied", "noted", "replay"]
+
+ADDRESS = ("queue_name", "dead_letter_queue_id")
+"""What `copied` needs to know of the queue, beside its messages."""
+
+
+def copied(t: Tables, gone: CTE, terms: CTE, name: str, *where: ColumnElement[bool]) -> CTE:
+    """Enqueue what is `gone` in the dead letter queue; the `terms` have the queue's ADDRESS.
+
+    A copy keeps priority, type, payload, headers and the error. Its headers note what died.
+    """
+    came_from, letters = (select(terms.c[each]).scalar_subquery() for each in ADDRESS)
+    now = func.clock_timestamp()
+    origin = func.jsonb_build_object(
+        *(_text("queue"), came_from, _text("id"), gone.c.id),
+        *(_text("attempts"), gone.c.read_ct - gone.c.returned_ct),
+        *(_text("max_attempts"), gone.c.max_attempts),
+    )
+    row: dict[str, ColumnElement[Any]] = {
+        "queue_id": letters,
+        "vt": now,
+        "enqueued_at": now,
+        "state": READY,
+        **{each: gone.c[each] for each in ("priority", "payload", "message_type", "error")},
+        "headers": noted(gone.c.headers, dead_letter_of=origin),
+    }
+    rows = select(*row.values()).select_from(gone).where(letters.is_not(None), *where)
+    return insert(t.messages).from_select(list(row), rows, include_defaults=False).cte(name)
+
+
+def noted(headers: ColumnElement[Any], **notes: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Give headers with pgqrs's own notes, under the key `pgqrs`, replaced by these."""
+    pairs = [part for name, value in notes.items() for part in (_text(name), value)]
+    mine = func.jsonb_build_object(_text("pgqrs"), func.jsonb_build_object(*pairs))
+    return func.coalesce(headers, literal_column("'{}'::jsonb")).op("||")(mine)
+
+
+@per_schema
+def replay(t: Tables) -> Executable:
+    """Move up to `n` waiting dead letters of `queue` (its id) back to where they came from.
+
+    They keep the id of the copy, and have all attempts anew. What nobody died for, or whose queue
+    is gone, stays. Gives the ids.
+    """
+    m, q = t.messages, t.queues
+    chosen = union_all(
+        _some(t, m.c.state == READY, order=[m.c.priority.desc(), m.c.id]),
+        _some(t, m.c.state == DELAYED, order=[m.c.vt]),
+    ).subquery("waiting")
+    first = select(chosen.c.id).limit(_n()).scalar_subquery()
+    origin = m.c.headers["pgqrs"]["dead_letter_of"]
+    return (
+        update(m)
+        .where(m.c.id == any_(func.array(first)), q.c.queue_name == origin["queue"].astext)
+        .values(
+            queue_id=q.c.id,
+            state=READY,
+            vt=func.clock_timestamp(),
+            consumer_worker_id=null(),
+            returned_ct=m.c.read_ct,
+            max_attempts=cast(origin["max_attempts"].astext, Integer),
+            headers=noted(m.c.headers, replay_of=origin["id"]),
+        )
+        .returning(m.c.id)
+    )
+
+
+def _some(t: Tables, state: ColumnElement[bool], order: list[Any]) -> Select[Any]:
+    m, q = t.messages, t.queues
+    name = m.c.headers["pgqrs"]["dead_letter_of"]["queue"].astext
+    known = name == any_(func.array(select(q.c.queue_name).scalar_subquery()))
+    rows = select(m.c.id).where(m.c.queue_id == _queue(), state, unestimated(known))
+    arm = rows.order_by(*order).limit(_n()).with_for_update(skip_locked=True, of=m)
+    found: Select[Any] = select(arm.cte().c.id)
+    return found
+
+
+def _queue() -> ColumnElement[int]:
+    return bindparam("queue", type_=BigInteger)
+
+
+def _n() -> ColumnElement[int]:
+    return select(bindparam("n", type_=BigInteger)).scalar_subquery()
+
+
+def _text(word: str) -> ColumnElement[str]:
+    return literal_column(f"'{word}'", Text)
