@@ -135,12 +135,21 @@ class MessageAdmin(LivingWorker):
         """
         return self._live(self._messages.replaying(ids))
 
+    def archived_messages(
+        self, queue: str, status: str | None = None, limit: int = 100, offset: int = 0
+    ) -> list[ArchivedMessage]:
+        """List archived messages of a queue, of one status or any, the newest first.
+
+        Raises QueueNotFoundError.
+        """
+        return self._live(self._messages.listing_archived(queue, status, limit, offset))
+
     def dead_letters(self, queue: str, limit: int = 100, offset: int = 0) -> list[ArchivedMessage]:
         """List what died in a queue, from its archive, the newest first.
 
         Raises QueueNotFoundError.
         """
-        return self._live(self._messages.listing_dead(queue, limit, offset))
+        return self.archived_messages(queue, "dead", limit, offset)
 
     def replay_dead_letters(self, queue: str, limit: int = 100) -> int:
         """Move up to `limit` messages of a dead letter queue back to the queues they came from.

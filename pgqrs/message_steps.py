@@ -70,9 +70,11 @@ class MessageSteps:
             return Call(call(intervene.replay, self.schema, ids).step, changes=True)
         return Call(call(intervene.replay_each, self.schema, list(ids)).step, changes=True)
 
-    def listing_dead(self, queue: str, limit: int, offset: int) -> Call[list[ArchivedMessage]]:
-        """List what died in a queue."""
-        return call(intervene.dead_letters, self.schema, queue, limit, offset)
+    def listing_archived(
+        self, queue: str, status: str | None, limit: int, offset: int
+    ) -> Call[list[ArchivedMessage]]:
+        """List archived messages of a queue."""
+        return call(intervene.archived, self.schema, queue, status, limit, offset)
 
     def replaying_dead(self, queue: str, limit: int) -> Call[int]:
         """Move dead letters back to where they came from."""

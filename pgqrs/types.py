@@ -178,6 +178,11 @@ class ArchivedMessage:
         return None if self.payload_json is None else self._payload
 
     @property
+    def attempts(self) -> int:
+        """How many leases counted against `max_attempts`."""
+        return self.read_ct - self.returned_ct
+
+    @property
     def output(self) -> Any:
         """What the consumer gave as its result, or None."""
         return None if self.output_json is None else decode(self.output_json)

@@ -136,6 +136,7 @@ def config_of(scene: Scene) -> Config:
 
 ACKNOWLEDGING = [
     case("archive one", acknowledge.archive_one, one(outcome="completed", result='{"a": 1}'), PK),
+    case("archive dead", acknowledge.archive_dead, one(outcome="dead", result=None), PK),
     *(
         case(f"archive {n}", acknowledge.archive_many, many(n, outcome="completed"), PK, n=n)
         for n in (10, 100)
@@ -237,6 +238,13 @@ SETTLING = [
         "finish 100",
         settle.finish_many,
         settling(100, outcomes="completed", results="1", reasons=None),
+        PK,
+        n=100,
+    ),
+    case(
+        "finish 100 dead",
+        settle.finish_some_dead,
+        settling(100, outcomes="dead", results=None, reasons='"why"'),
         PK,
         n=100,
     ),
@@ -388,6 +396,22 @@ INTERVENING = [
     ),
     # None of these came from another queue: it looks at all that wait, and takes nothing.
     case("replay no dead letters", dead_letter.replay, given(queue=IDLE, n=100), READY, DELAYED),
+    *(
+        case(
+            f"list {status or 'all'} archived",
+            lambda schema, by_status=status is not None, unfinished=unfinished: look.archived(
+                schema, by_status=by_status, unfinished=unfinished
+            ),
+            given(queue=STEADY, size=100, start=0, **({"status": status} if status else {})),
+            index,
+            n=100,
+        )
+        for status, unfinished, index in (
+            (None, False, HISTORY),
+            ("completed", False, HISTORY),
+            ("failed", True, "archive_unfinished"),
+        )
+    ),
     case("find waiting", look.find, given(mid=310_001), PK, HISTORY),
     case("find archived by id", look.find, given(mid=77), PK, HISTORY),
     *(

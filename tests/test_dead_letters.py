@@ -156,6 +156,26 @@ def test_whatever_dies_leaves_a_copy(
     assert admin.messages("work") == []
 
 
+def test_a_busy_worker_finishes_dead_and_completed_ones(
+    admin: Admin, producer: Producer, consumer: Consumer
+) -> None:
+    """While it finishes and leases in one, each dead one leaves a copy, and no other does."""
+    made = producer.batch_enqueue(range(200))
+    handled: list[int] = []
+
+    def handler(message: QueueMessage) -> object:
+        handled.append(message.id)
+        if len(handled) == len(made):
+            consumer.stop()
+        return Dead("odd") if message.payload % 2 else None
+
+    consumer.run(handler)
+    letters = admin.messages("letters", limit=1000)
+    assert sorted(letter.payload for letter in letters) == list(range(1, 200, 2))
+    metrics = admin.queue_metrics("work")
+    assert (metrics.total_messages, metrics.archived) == (0, 200)
+
+
 def test_only_the_dead_leave_a_copy(admin: Admin, producer: Producer, consumer: Consumer) -> None:
     """Not what completed, failed, was cancelled, was given back, or may be tried again."""
     producer.batch_enqueue(range(6))

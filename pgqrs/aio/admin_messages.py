@@ -127,6 +127,15 @@ class AsyncMessageAdmin(AsyncLivingWorker):
         """
         return await self._live(self._messages.replaying(ids))
 
+    async def archived_messages(
+        self, queue: str, status: str | None = None, limit: int = 100, offset: int = 0
+    ) -> list[ArchivedMessage]:
+        """List archived messages of a queue, of one status or any, the newest first.
+
+        Raises QueueNotFoundError.
+        """
+        return await self._live(self._messages.listing_archived(queue, status, limit, offset))
+
     async def dead_letters(
         self, queue: str, limit: int = 100, offset: int = 0
     ) -> list[ArchivedMessage]:
@@ -134,7 +143,7 @@ class AsyncMessageAdmin(AsyncLivingWorker):
 
         Raises QueueNotFoundError.
         """
-        return await self._live(self._messages.listing_dead(queue, limit, offset))
+        return await self.archived_messages(queue, "dead", limit, offset)
 
     async def replay_dead_letters(self, queue: str, limit: int = 100) -> int:
         """Move up to `limit` messages of a dead letter queue back to the queues they came from.

@@ -55,6 +55,10 @@ Retention = Annotated[
     float | None,
     typer.Option(min=0, metavar="SECONDS", help="How long finished messages are kept."),
 ]
+DeadLetter = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The queue that gets a copy of what dies; '' for none."),
+]
 Exact = Annotated[bool, typer.Option("--exact", help="Count beyond 10,000.")]
 
 _COLUMNS = ("id", "queue_name", "paused", "visibility_timeout", "max_attempts", "archive_mode")
@@ -75,6 +79,7 @@ def create(
     retry_delay_max: RetryDelayMax = None,
     retry_backoff: RetryBackoff = None,
     retention: Retention = None,
+    dead_letter: DeadLetter = None,
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="Leave a queue of this name as it is.")
     ] = False,
@@ -89,6 +94,7 @@ def create(
         retry_delay_max=retry_delay_max,
         retry_backoff=retry_backoff,
         retention=retention,
+        dead_letter=dead_letter,
     )
     with options.admin() as admin:
         options.output.one(admin.create_queue(name, exist_ok=exist_ok, **changes))
@@ -170,6 +176,7 @@ def update(
     retry_delay_max: RetryDelayMax = None,
     retry_backoff: RetryBackoff = None,
     retention: Retention = None,
+    dead_letter: DeadLetter = None,
 ) -> None:
     """Change defaults of a queue; those not given stay."""
     options = options_of(context)
@@ -181,6 +188,7 @@ def update(
         retry_delay_max=retry_delay_max,
         retry_backoff=retry_backoff,
         retention=retention,
+        dead_letter=dead_letter,
     )
     if not changes:
         raise UsageError("nothing to change: give an option", context)

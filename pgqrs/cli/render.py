@@ -22,7 +22,7 @@ __all__ = ["Output", "console", "counted", "fields", "present", "printable"]
 
 _UNLIMITED: Final = 100_000
 _LONGEST_CELL: Final = 1_000
-_JSON_FIELDS: Final = ("payload", "output", "error")
+_JSON_FIELDS: Final = ("payload", "headers", "output", "error")
 _COUNTS: Final = ("pending", "delayed", "locked", "archived", "total_messages")
 _HEADINGS: Final = {
     "consumer_worker_id": "worker id",

@@ -53,7 +53,8 @@ def archive(
 ) -> ArchivedMessage | None:
     """Move one message to the archive; None where the lease is not held."""
     parameters = {**_one(fence, worker_id), "outcome": status, "result": output}
-    row = connection.execute(sql.archive_one(schema), parameters).one_or_none()
+    statement = sql.archive_dead if status == "dead" else sql.archive_one
+    row = connection.execute(statement(schema), parameters).one_or_none()
     if row is None:
         return None
     *columns, mode = row

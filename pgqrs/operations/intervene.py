@@ -21,9 +21,9 @@ from pgqrs.types import ArchivedMessage, QueueMessage, checked_status
 
 __all__ = [
     "Act",
+    "archived",
     "archiving",
     "cancelling",
-    "dead_letters",
     "deleting",
     "do",
     "do_each",
@@ -121,12 +121,15 @@ def page(
     return [MessageInfo(*row) for row in connection.execute(look.page(schema), where)]
 
 
-def dead_letters(
-    connection: Connection, schema: str, queue: str, limit: int, offset: int
+def archived(
+    connection: Connection, schema: str, queue: str, status: str | None, limit: int, offset: int
 ) -> list[ArchivedMessage]:
-    """List what died in a queue, the newest first. Raises QueueNotFoundError."""
+    """List archived messages of a queue, the newest first. Raises QueueNotFoundError."""
     where = {"queue": queues.find(connection, schema, queue).id, "size": limit, "start": offset}
-    return [ArchivedMessage(*row) for row in connection.execute(look.dead_letters(schema), where)]
+    unfinished = status not in {None, "completed"}
+    statement = look.archived(schema, by_status=status is not None, unfinished=unfinished)
+    rows = connection.execute(statement, where if status is None else where | {"status": status})
+    return [ArchivedMessage(*row) for row in rows]
 
 
 def replay_dead_letters(connection: Connection, schema: str, queue: str, limit: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -21,12 +22,13 @@ from sqlalchemy import (
     union_all,
 )
 
-from pgqrs.models import LEASED, Tables
+from pgqrs.models import LEASED, Tables, tables
 from pgqrs.statements.columns import ARCHIVED, as_sent
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import unestimated
 from pgqrs.statements.rows import cut, message_page
 
-__all__ = ["dead_letters", "find", "page"]
+__all__ = ["archived", "find", "page"]
 
 _SAME = ("queue_id", "priority", "message_type", "read_ct", "returned_ct", "max_attempts")
 _FINISHED = {
@@ -54,13 +56,18 @@ def page(t: Tables) -> Executable:
     return statement
 
 
-@per_schema
-def dead_letters(t: Tables) -> Executable:
-    """Give `size` messages of `queue` (its id) that died, the newest first, from `start` on."""
-    a = t.archive
-    # The first condition is that of the index; the second one implies it.
-    died = (a.c.status != _text("completed"), a.c.status == _text("dead"))
-    rows = select(*as_sent(a, ARCHIVED)).where(a.c.queue_id == _queue(), *died)
+@cache
+def archived(schema: str, *, by_status: bool, unfinished: bool) -> Executable:
+    """Give `size` archived messages of `queue` (its id), the newest first, from `start` on.
+
+    Of one `status` or of any; what did not complete is found by an index of its own.
+    """
+    a = tables(schema).archive
+    rows = select(*as_sent(a, ARCHIVED)).where(a.c.queue_id == _queue())
+    if by_status:
+        rows = rows.where(unestimated(a.c.status == bindparam("status", type_=Text)))
+    if unfinished:
+        rows = rows.where(a.c.status != _text("completed"))
     statement: Executable = cut(rows.order_by(a.c.queue_id.desc(), a.c.id.desc()))
     return statement
 

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Executable,
     FromClause,
     Integer,
-    Select,
     Text,
     any_,
     bindparam,
@@ -142,7 +141,7 @@ def _found(
     t: Tables,
     where: ColumnElement[bool],
     columns: list[Any],
-    lock: Callable[[Select[Any]], Select[Any]] = lambda one: one,
+    lock: Callable[[Any], Any] = lambda one: one,
 ) -> Any:
     # One by one: with old statistics a join reads the whole history.
     a = t.archive

@@ -5,6 +5,7 @@ The fence is that of `pgqrs.statements.acknowledge`, and so is what the archive 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -33,12 +34,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, Tables
 from pgqrs.statements import fence
-from pgqrs.statements.acknowledge import settled, terms_of
+from pgqrs.statements.acknowledge import kept, settled, terms_of
 from pgqrs.statements.columns import MESSAGE
 from pgqrs.statements.dead_letter import ADDRESS
 from pgqrs.statements.per_schema import per_schema
 
-__all__ = ["extend_many", "fail_many", "finish_many", "finished"]
+__all__ = ["extend_many", "fail_many", "finish_many", "finish_some_dead", "finished"]
 
 _COMPLETED: ColumnElement[str] = literal_column("'completed'", Text)
 # Doublings after which any delay is past every cap.
@@ -52,8 +53,13 @@ def finish_many(t: Tables) -> Executable:
     Of the last three an array may be shorter: the rest is completed, without result and reason.
     Gives (id, read count) of those that were held.
     """
-    gone = finished(t)
-    return select(gone.c.id, gone.c.read_ct).add_cte(*settled(t, gone, terms_of(t, gone)))
+    return _finish_many(t, kept)
+
+
+@per_schema
+def finish_some_dead(t: Tables) -> Executable:
+    """Do the same where an outcome may be `dead`."""
+    return _finish_many(t, settled)
 
 
 def finished(t: Tables) -> CTE:
@@ -104,6 +110,11 @@ def extend_many(t: Tables) -> Executable:
         .values(vt=func.greatest(m.c.vt, wanted))
         .returning(m.c.id, m.c.read_ct)
     )
+
+
+def _finish_many(t: Tables, end: Callable[[Tables, CTE, CTE], Sequence[CTE]]) -> Executable:
+    gone = finished(t)
+    return select(gone.c.id, gone.c.read_ct).add_cte(*end(t, gone, terms_of(t, gone)))
 
 
 def _leaving(t: Tables) -> list[ColumnElement[Any]]:

@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 
 from pgqrs.models import Tables
-from pgqrs.statements.acknowledge import settled, terms_of
+from pgqrs.statements.acknowledge import kept, terms_of
 from pgqrs.statements.arrays import numbers
 from pgqrs.statements.lease import leasing
 from pgqrs.statements.per_schema import per_schema
@@ -33,7 +33,7 @@ def finish_and_lease(t: Tables) -> Executable:
 
     Each row ends with the ids of the messages that were held, or null for all of them. What is
     finished here is not leased here, although its lease may have run out: both see the table as it
-    was before.
+    was before. None may be finished as dead.
     """
     return _turn(t)
 
@@ -50,5 +50,5 @@ def _turn(t: Tables, *, bounded: bool = False) -> Executable:
     some = case((func.count() < func.cardinality(mids), func.array_agg(gone.c.id)))
     held = select(func.coalesce(some, case((func.count() == 0, _NONE)))).select_from(gone)
     rows = leasing(t, held.scalar_subquery(), spares=select(func.unnest(mids)), bounded=bounded)
-    statement: Executable = rows.add_cte(*settled(t, gone, terms_of(t, gone)))
+    statement: Executable = rows.add_cte(*kept(t, gone, terms_of(t, gone)))
     return statement

@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     Boolean,
     ColumnElement,
     Executable,
-    Select,
     Text,
     any_,
     bindparam,
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import LEASED, READY, Tables, tables
-from pgqrs.statements.acknowledge import kept
+from pgqrs.statements.acknowledge import archived
 from pgqrs.statements.arrays import numbers
 from pgqrs.statements.columns import MESSAGE
 from pgqrs.statements.planning import unestimated
@@ -61,7 +61,7 @@ def archive(schema: str, *, waits: bool) -> Executable:
     )
     q = t.queues
     mode = select(q.c.archive_mode).where(q.c.id == gone.c.queue_id).correlate(gone)
-    return asked_of(gone.c.id, _there(t)).add_cte(kept(t, gone, mode.scalar_subquery()))
+    return asked_of(gone.c.id, _there(t), archived(t, gone, mode.scalar_subquery()))
 
 
 @cache
@@ -97,12 +97,16 @@ def release(schema: str, *, waits: bool) -> Executable:
     return asked_of(due.c.id, _there(t))
 
 
-def asked_of(done: ColumnElement[int], there: ColumnElement[bool]) -> Select[Any]:
-    """Give (id, whether it is among the `done`, whether it was `there`) for each of `mids`."""
+def asked_of(done: ColumnElement[int], there: ColumnElement[bool], *more: CTE) -> Executable:
+    """Give (id, whether it is among the `done`, whether it was `there`) for each of `mids`.
+
+    And do `more` beside.
+    """
     asked = asked_ids()
     is_done = asked.c.mid == any_(func.array(select(done).scalar_subquery()))
-    rows: Select[Any] = select(asked.c.mid, is_done, there).select_from(asked)
-    return rows
+    rows = select(asked.c.mid, is_done, there).select_from(asked)
+    statement: Executable = rows.add_cte(*more)
+    return statement
 
 
 def _chosen(t: Tables, *, waits: bool) -> ColumnElement[Any]:
