@@ -63,7 +63,7 @@ class Waiting:
 
 LOOKED: Final = (
     "SELECT least(count(*), 1) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND query ILIKE '%skip locked%' AND state = 'idle'"
+    " WHERE datname = current_database() AND query ILIKE 'WITH me AS%' AND state = 'idle'"
 )
 LISTENING: Final = (
     "SELECT count(*) FROM pg_stat_activity"
