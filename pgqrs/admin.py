@@ -48,7 +48,11 @@ class Admin(MessageAdmin):
 
     @property
     def pool(self) -> Engine:
-        """The engine behind this object. Raises TypeError within a transaction of yours."""
+        """The engine behind this object. Raises TypeError within a transaction of yours.
+
+        One of pgqrs's own is in autocommit, and its placeholders are PostgreSQL's (`$1`): that
+        matters to `exec_driver_sql` and to listeners, which get parameters by position.
+        """
         if not isinstance(self.binding, EngineBinding):
             raise TypeError("an Admin on a Session or Connection has no engine: bind it to one")
         return self.binding.engine
