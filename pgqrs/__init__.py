@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ConfigError,
         ConflictError,
         DatabaseError,
+        DuplicateMessageError,
         Error,
         InvalidConfigError,
         InvalidState,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         SchemaError,
         SchemaMissingError,
         SchemaVersionError,
+        ThrottledError,
         UnavailableError,
         WorkerExistsError,
         WorkerHasPendingMessagesError,
@@ -49,9 +51,11 @@ if TYPE_CHECKING:
     )
     from pgqrs.message import Handlers, Message
     from pgqrs.message_info import MessageInfo, MessageState
+    from pgqrs.new_message import MessageOptions, NewMessage
     from pgqrs.operations.queues import QueueOptions
     from pgqrs.outcome import Dead, Done, Retry
     from pgqrs.payload import Json
+    from pgqrs.policy import QueuePolicy
     from pgqrs.producer import Producer
     from pgqrs.runner import Report, context
     from pgqrs.several import Runner
@@ -86,6 +90,7 @@ __all__ = [
     "DatabaseError",
     "Dead",
     "Done",
+    "DuplicateMessageError",
     "Duration",
     "Error",
     "Handlers",
@@ -98,9 +103,11 @@ __all__ = [
     "Message",
     "MessageInfo",
     "MessageNotFoundError",
+    "MessageOptions",
     "MessageState",
     "Messages",
     "MissingConfigError",
+    "NewMessage",
     "NotFoundError",
     "OutcomeUnknownError",
     "PartlyEnqueuedError",
@@ -117,6 +124,7 @@ __all__ = [
     "QueueNotFound",
     "QueueNotFoundError",
     "QueueOptions",
+    "QueuePolicy",
     "Queues",
     "RateLimitStatus",
     "RateLimitedError",
@@ -127,6 +135,7 @@ __all__ = [
     "SchemaMissingError",
     "SchemaVersionError",
     "Table",
+    "ThrottledError",
     "UnavailableError",
     "ValidationConfig",
     "Worker",
@@ -153,6 +162,7 @@ _MODULES = {
         "ConfigError",
         "ConflictError",
         "DatabaseError",
+        "DuplicateMessageError",
         "Error",
         "InvalidConfigError",
         "InvalidState",
@@ -175,6 +185,7 @@ _MODULES = {
         "SchemaError",
         "SchemaMissingError",
         "SchemaVersionError",
+        "ThrottledError",
         "UnavailableError",
         "WorkerExistsError",
         "WorkerHasPendingMessagesError",
@@ -183,9 +194,11 @@ _MODULES = {
     ),
     "message": ("Handlers", "Message"),
     "message_info": ("MessageInfo", "MessageState"),
+    "new_message": ("MessageOptions", "NewMessage"),
     "operations.queues": ("QueueOptions",),
     "outcome": ("Dead", "Done", "Retry"),
     "payload": ("Json",),
+    "policy": ("QueuePolicy",),
     "producer": ("Producer",),
     "runner": ("Report", "context"),
     "several": ("Runner",),

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from pgqrs.call import Call, call
+from pgqrs.checks import checked_name
 from pgqrs.config import Config
 from pgqrs.forking import forget_in_child
 from pgqrs.lifecycle import Lifecycle
@@ -48,7 +49,7 @@ class AdminSteps:
 
     def creating(self, name: str, options: QueueOptions, *, exist_ok: bool) -> Call[QueueInfo]:
         """Create a queue. Raises ValueError."""
-        named, checked = queues.checked_name(name), queues.checked_options(options)
+        named, checked = checked_name(name), queues.checked_options(options)
         return call(queues.create, self.schema, named, checked, exist_ok=exist_ok)
 
     def updating(self, name: str, options: QueueOptions) -> Call[QueueInfo]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from pgqrs.call import Call, call
+from pgqrs.checks import checked_status
 from pgqrs.errors import LeaseLostError, OutcomeUnknownError, WorkerNotFoundError
 from pgqrs.leasing import Leaser
 from pgqrs.ledger import Ledger
@@ -31,7 +32,6 @@ from pgqrs.types import (
     Duration,
     QueueMessage,
     WorkerRole,
-    checked_status,
     span,
 )
 from pgqrs.worker import WorkerSteps

@@ -1,4 +1,4 @@
-"""The four declarative models: what the tables are, for Core statements and for your own selects.
+"""The declarative models: what the tables are, for Core statements and for your own selects.
 
 Reading through them is public. Writing goes through Producer, Consumer and Admin, which keep the
 fence. The models name the default schema; for another one pass
@@ -8,6 +8,7 @@ fence. The models name the default schema; for another one pass
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
     literal_column,
     text,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "LEASED",
     "READY",
     "Archive",
+    "Key",
     "Message",
     "Model",
     "Queue",
@@ -59,7 +62,7 @@ _NOW: Final = text("now()")
 
 
 class Model(DeclarativeBase):
-    """The base of the four models, with their metadata and naming convention."""
+    """The base of the models, with their metadata and naming convention."""
 
     metadata = MetaData(
         schema=DEFAULT_SCHEMA,
@@ -76,6 +79,7 @@ class Model(DeclarativeBase):
         dt.datetime: DateTime(timezone=True),
         dt.timedelta: Interval,
         dict[str, Any]: JSONB,
+        uuid.UUID: Uuid,
     }
 
 
@@ -86,6 +90,9 @@ class Queue(Model):
     __table_args__ = (
         CheckConstraint("archive_mode IN ('full', 'meta', 'none')", "archive_mode"),
         CheckConstraint("max_attempts > 0", "max_attempts"),
+        CheckConstraint(
+            "policy IN ('short', 'singleton', 'stately', 'exclusive', 'fifo')", "policy"
+        ),
         UniqueConstraint("queue_name"),
     )
 
@@ -101,6 +108,8 @@ class Queue(Model):
     retry_backoff: Mapped[bool | None]
     retention: Mapped[dt.timedelta | None]
     dead_letter_queue_id: Mapped[int | None] = mapped_column(ForeignKey("pgqrs.pgqrs_queues.id"))
+    policy: Mapped[str | None]
+    lease_ct: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class Worker(Model):
@@ -154,6 +163,14 @@ class Message(Model):
         ),
         Index("pgqrs_messages_delayed", "queue_id", "vt", postgresql_where=text("state = 1")),
         Index("pgqrs_messages_leased", "queue_id", "vt", postgresql_where=text("state = 2")),
+        Index(
+            "pgqrs_messages_key",
+            "queue_id",
+            "key",
+            "key_slot",
+            unique=True,
+            postgresql_where=text("key IS NOT NULL"),
+        ),
         {
             "info": {
                 "storage": {
@@ -187,6 +204,10 @@ class Message(Model):
     message_type: Mapped[str | None]
     headers: Mapped[dict[str, Any] | None]
     error: Mapped[Any] = mapped_column(JSONB, nullable=True)
+    options: Mapped[dict[str, Any] | None]
+    message_id: Mapped[uuid.UUID | None]
+    key: Mapped[str | None]
+    key_slot: Mapped[int | None]
 
 
 class Archive(Model):
@@ -224,15 +245,40 @@ class Archive(Model):
     headers: Mapped[dict[str, Any] | None]
     output: Mapped[Any] = mapped_column(JSONB, nullable=True)
     error: Mapped[Any] = mapped_column(JSONB, nullable=True)
+    options: Mapped[dict[str, Any] | None]
+    message_id: Mapped[uuid.UUID | None]
+    key: Mapped[str | None]
+
+
+class Key(Model):
+    """What outlives a message's stay in its queue: windows, callers' ids, keeping times.
+
+    No part of a message that uses none of them.
+    """
+
+    __tablename__ = "pgqrs_keys"
+    __table_args__ = (
+        PrimaryKeyConstraint("queue_id", "kind", "key"),
+        CheckConstraint("kind BETWEEN 0 AND 3", "kind"),
+        Index("pgqrs_keys_until", "queue_id", "until"),
+    )
+
+    queue_id: Mapped[int] = mapped_column(ForeignKey("pgqrs.pgqrs_queues.id"))
+    kind: Mapped[int] = mapped_column(SmallInteger)
+    key: Mapped[str]
+    number: Mapped[int | None]
+    taken_at: Mapped[dt.datetime]
+    until: Mapped[dt.datetime]
 
 
 class Tables(NamedTuple):
-    """The four Core tables of one schema."""
+    """The Core tables of one schema."""
 
     queues: Table
     workers: Table
     messages: Table
     archive: Table
+    keys: Table
 
 
 @cache
@@ -242,13 +288,13 @@ def tables(schema: str = DEFAULT_SCHEMA) -> Tables:
 
 
 def include(metadata: MetaData, schema: str = DEFAULT_SCHEMA) -> Tables:
-    """Put the four tables of `schema` into a metadata of yours, and give them.
+    """Put the tables of `schema` into a metadata of yours, and give them.
 
     For foreign keys to them and for diagrams. Names stay as pgqrs gives them, whatever the naming
     convention. Migrations still make the tables, so leave them out of Alembic's comparison.
     """
     return Tables(
-        *(_included(model, metadata, schema) for model in (Queue, Worker, Message, Archive))
+        *(_included(model, metadata, schema) for model in (Queue, Worker, Message, Archive, Key))
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from pgqrs.bell import Ringer
 from pgqrs.call import Call
 from pgqrs.errors import PartlyEnqueuedError
-from pgqrs.producer_steps import ProducerSteps
+from pgqrs.new_message import MoreOptions, OnConflict
+from pgqrs.producer_steps import ProducerSteps, Sending
 from pgqrs.types import Duration, QueueMessage, RateLimitStatus
 from pgqrs.worker import BoundWorker
 
@@ -29,6 +30,7 @@ class Producer(BoundWorker[ProducerSteps]):
     _steps_type = ProducerSteps
     _ringer: Ringer | None = None
 
+    @overload
     def enqueue(
         self,
         payload: Any,
@@ -36,17 +38,47 @@ class Producer(BoundWorker[ProducerSteps]):
         priority: int = 0,
         delay: Duration = 0,
         max_attempts: int | None = None,
-    ) -> QueueMessage:
+        on_conflict: Literal["raise"] = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage: ...
+    @overload
+    def enqueue(
+        self,
+        payload: Any,
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+        on_conflict: OnConflict,
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage | None: ...
+    def enqueue(
+        self,
+        payload: Any,
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+        on_conflict: OnConflict = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage | None:
         """Add one message: one statement, one round trip.
 
-        `payload` is JSON text (str, bytes), a JSON value, `Json(value)` or a pydantic model.
-        Higher priorities (-32768 to 32767) are leased first. `delay` is seconds or a timedelta.
-        `max_attempts` overrides the queue's. Raises PayloadError, RateLimitedError, ValueError,
-        QueueNotFoundError, UnavailableError, and OutcomeUnknownError where the reply to the commit
-        was lost.
-        """
-        return self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
+        `payload` is JSON text (str, bytes), a JSON value, `Json(value)`, a pydantic model, or a
+        `NewMessage` of one of these, whose options come before those given here. Higher priorities
+        (-32768 to 32767) are leased first. `delay` is seconds or a timedelta. `max_attempts`
+        overrides the queue's. The other options are those of `MessageOptions`.
 
+        Where another message keeps it out, by its id, its window or the queue's policy, that is
+        DuplicateMessageError or ThrottledError; with `on_conflict="skip"` it is None. Raises
+        PayloadError, RateLimitedError, ValueError, QueueNotFoundError, UnavailableError, and
+        OutcomeUnknownError where the reply to the commit was lost: with a `message_id` it may be
+        sent again then.
+        """
+        sending = Sending(priority, delay, max_attempts, on_conflict, options)
+        return self._send(self._steps.enqueuing(payload, sending))
+
+    @overload
     def enqueue_delayed(
         self,
         payload: Any,
@@ -54,9 +86,33 @@ class Producer(BoundWorker[ProducerSteps]):
         *,
         priority: int = 0,
         max_attempts: int | None = None,
-    ) -> QueueMessage:
+        on_conflict: Literal["raise"] = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage: ...
+    @overload
+    def enqueue_delayed(
+        self,
+        payload: Any,
+        delay: Duration,
+        *,
+        priority: int = 0,
+        max_attempts: int | None = None,
+        on_conflict: OnConflict,
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage | None: ...
+    def enqueue_delayed(
+        self,
+        payload: Any,
+        delay: Duration,
+        *,
+        priority: int = 0,
+        max_attempts: int | None = None,
+        on_conflict: OnConflict = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage | None:
         """Add one message that is due after `delay`; otherwise as `enqueue`."""
-        return self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
+        sending = Sending(priority, delay, max_attempts, on_conflict, options)
+        return self._send(self._steps.enqueuing(payload, sending))
 
     @overload
     def batch_enqueue(
@@ -67,6 +123,8 @@ class Producer(BoundWorker[ProducerSteps]):
         delay: Duration = 0,
         max_attempts: int | None = None,
         atomic: Literal[True] = True,
+        on_conflict: Literal["raise"] = "raise",
+        **options: Unpack[MoreOptions],
     ) -> list[QueueMessage]: ...
     @overload
     def batch_enqueue(
@@ -76,7 +134,21 @@ class Producer(BoundWorker[ProducerSteps]):
         priority: int = 0,
         delay: Duration = 0,
         max_attempts: int | None = None,
+        atomic: Literal[True] = True,
+        on_conflict: OnConflict,
+        **options: Unpack[MoreOptions],
+    ) -> list[QueueMessage | None]: ...
+    @overload
+    def batch_enqueue(
+        self,
+        payloads: Iterable[Any],
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
         atomic: Literal[False],
+        on_conflict: OnConflict = "raise",
+        **options: Unpack[MoreOptions],
     ) -> int: ...
     def batch_enqueue(
         self,
@@ -86,22 +158,25 @@ class Producer(BoundWorker[ProducerSteps]):
         delay: Duration = 0,
         max_attempts: int | None = None,
         atomic: bool = True,
-    ) -> list[QueueMessage] | int:
+        on_conflict: OnConflict = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> Any:
         """Add many messages, with ids in the order given; otherwise as `enqueue`.
 
         All or none: payloads and rate limit are checked first, and what is above
         `enqueue_chunk_rows` rows or `enqueue_chunk_bytes` bytes is several statements in one
-        transaction. With `atomic=False` each of those is a transaction of its own, `payloads` is
-        read no further than needed and may be of any length, and the number of messages is given.
-        Raises PartlyEnqueuedError then, which says how many are in.
+        transaction. Skipped ones are None. With `atomic=False` each statement is a transaction of
+        its own, `payloads` is read no further than needed and may be of any length, and the number
+        of messages enqueued is given; PartlyEnqueuedError says how many are in.
         """
-        how = (payloads, priority, delay, max_attempts)
+        sending = Sending(priority, delay, max_attempts, on_conflict, options)
         if atomic:
-            return self._send(self._steps.enqueuing_many(*how))
-        parts, count = self._steps.enqueuing_in_parts(*how), 0
+            return self._send(self._steps.enqueuing_many(payloads, sending))
+        parts, count = self._steps.enqueuing_in_parts(payloads, sending), 0
         try:
             for part in parts:
-                count += len(self._send(part))
+                messages = self._send(part)
+                count += len(messages) - messages.count(None)
         except Exception as error:  # also one of the iterable's own
             raise PartlyEnqueuedError(count, error) from error
         return count

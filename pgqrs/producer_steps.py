@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final, NamedTuple, get_args
 
 from sqlalchemy import Connection
 
 from pgqrs.bell import Bell
 from pgqrs.bucket import Bucket
 from pgqrs.call import Call, call
-from pgqrs.errors import PayloadError, RateLimitedError
+from pgqrs.checks import checked_attempts, checked_priority
+from pgqrs.errors import PayloadError, QueueNotFoundError, RateLimitedError
 from pgqrs.message import Message
+from pgqrs.new_message import Item, NewMessage, OnConflict, item
 from pgqrs.operations import enqueue as operations
 from pgqrs.operations.enqueue import Envelope
+from pgqrs.operations.enqueue_each import Bundle, enqueue_each, keys_of
 from pgqrs.payload import encode
 from pgqrs.registration import Registration
 from pgqrs.statements.wake import channel_of
@@ -25,11 +28,39 @@ from pgqrs.types import Duration, QueueMessage, RateLimitStatus, WorkerRole, spa
 from pgqrs.validation import checker
 from pgqrs.worker import WorkerSteps
 
-__all__ = ["ProducerSteps"]
+__all__ = ["ProducerSteps", "Sending"]
+
+Chunk = tuple[Any, list[Any]]
+"""What goes in one statement: texts with the type of all of them, or EACH with items."""
+
+EACH: Final = object()
+
+
+class Sending(NamedTuple):
+    """How to send a message, or all of a batch that say nothing of their own."""
+
+    priority: int = 0
+    delay: Duration = 0
+    max_attempts: int | None = None
+    on_conflict: OnConflict = "raise"
+    options: Mapping[str, Any] = {}
+
+    def over(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the options of a message: its own, and else these."""
+        mine = {"priority": self.priority, "max_attempts": self.max_attempts, **self.options}
+        if self.delay and not own.keys() & {"delay", "deliver_at"}:
+            mine["delay"] = self.delay
+        if "delay" in own:
+            mine.pop("deliver_at", None)
+        return mine | dict(own)
 
 
 class ProducerSteps(WorkerSteps):
-    """Each public method checks its arguments and gives the call that does it."""
+    """Each public method checks its arguments and gives the call that does it.
+
+    Most messages have no options of their own, and most queues no policy: for those there are
+    statements that know nothing of either. In a queue with a policy they find nothing, once.
+    """
 
     role = WorkerRole.PRODUCER
 
@@ -41,35 +72,38 @@ class ProducerSteps(WorkerSteps):
         self._bucket = None if rate is None else Bucket(rate, burst)
         self._limit = self.config.max_payload_bytes
         self._check = checker(self.config.validation)
+        self._has_policy = False
 
-    def enqueuing(
-        self, payload: Any, priority: int, delay: Duration, max_attempts: int | None
-    ) -> Call[QueueMessage]:
-        """Add one message. Raises PayloadError, RateLimitedError, ValueError."""
-        envelope = self._envelope(priority, delay, max_attempts, _type_of(payload))
-        text = encode(payload, self._limit, self._check)
+    def enqueuing(self, payload: Any, sending: Sending) -> Call[QueueMessage | None]:
+        """Add one message; None where it is kept out and that is to be skipped.
+
+        Raises PayloadError, RateLimitedError, ValueError, TypeError.
+        """
+        envelope = self._envelope(sending)
+        kind, content = self._content(payload, sending)
         self._spend(1)
-        return Call(partial(self._enqueue, envelope=envelope, text=text), changes=True)
+        step = partial(self._enqueue, envelope=envelope, chunk=(kind, [content]))
+        several = kind is EACH and len(keys_of(content)) > 1
+        return Call(step, changes=True, together=several)
 
     def enqueuing_many(
-        self, payloads: Iterable[Any], priority: int, delay: Duration, max_attempts: int | None
-    ) -> Call[list[QueueMessage]]:
+        self, payloads: Iterable[Any], sending: Sending
+    ) -> Call[list[QueueMessage | None]]:
         """Add a batch: one statement, or several in a transaction. Raises as `enqueuing`."""
-        envelope = self._envelope(priority, delay, max_attempts)
-        chunks = list(self._chunks(payloads, envelope))
-        self._spend(sum(len(texts) for _, texts in chunks))
-        step = partial(self._enqueue_many, chunks=chunks)
-        return Call(step, changes=True, together=len(chunks) > 1)
+        envelope = self._envelope(sending)
+        chunks = list(self._chunks(payloads, sending))
+        self._spend(sum(len(contents) for _, contents in chunks))
+        return self._batch(envelope, chunks)
 
     def enqueuing_in_parts(
-        self, payloads: Iterable[Any], priority: int, delay: Duration, max_attempts: int | None
-    ) -> Iterator[Call[list[QueueMessage]]]:
+        self, payloads: Iterable[Any], sending: Sending
+    ) -> Iterator[Call[list[QueueMessage | None]]]:
         """Add a batch in calls of their own, one for each statement; reads no further than needed.
 
         Raises as `enqueuing`: ValueError at once, the others when it comes to the payload.
         """
-        envelope = self._envelope(priority, delay, max_attempts)
-        return map(self._part, self._chunks(payloads, envelope))
+        envelope = self._envelope(sending)
+        return map(partial(self._part, envelope), self._chunks(payloads, sending))
 
     def extending(self, message: QueueMessage | int, by: Duration) -> Call[QueueMessage]:
         """Postpone what this producer enqueued, or extend its present lease. Raises ValueError."""
@@ -84,68 +118,112 @@ class ProducerSteps(WorkerSteps):
         """Give how much may be sent now; None where that is not limited."""
         return None if self._bucket is None else self._bucket.status()
 
-    def _part(self, chunk: tuple[Envelope, list[str]]) -> Call[list[QueueMessage]]:
+    def _part(self, envelope: Envelope, chunk: Chunk) -> Call[list[QueueMessage | None]]:
         self._spend(len(chunk[1]))
-        return Call(partial(self._enqueue_many, chunks=[chunk]), changes=True)
+        return self._batch(envelope, [chunk])
+
+    def _batch(self, envelope: Envelope, chunks: list[Chunk]) -> Call[list[QueueMessage | None]]:
+        step = partial(self._enqueue_many, envelope=envelope, chunks=chunks)
+        # Where one is kept out, all of it is to be undone.
+        apart = self._has_policy or any(kind is EACH for kind, _ in chunks)
+        return Call(step, changes=True, together=len(chunks) > 1 or apart)
 
     def _spend(self, count: int) -> None:
         """Take a token for each message, when all that can be wrong with them was looked at."""
         if self._bucket is not None and (wait := self._bucket.take(count)) is not None:
             raise RateLimitedError(self.queue, wait)
 
-    def _with_bell(self, envelope: Envelope) -> Envelope:
+    def _rings(self, *, due: bool) -> bool:
         """Say whether the INSERT notifies. In the caller's transaction it does, at its commit."""
-        if envelope.delay or not self.config.enable_listen_notify:
-            return envelope
-        rings = self.joined or self.bell.rings_along()
-        return replace(envelope, rings=rings, channel=self._channel)
+        if not due or not self.config.enable_listen_notify:
+            return False
+        return self.joined or self.bell.rings_along()
 
-    def _envelope(
-        self,
-        priority: int,
-        delay: Duration,
-        max_attempts: int | None,
-        message_type: str | None = None,
-    ) -> Envelope:
-        if not -32768 <= priority <= 32767:
-            raise ValueError(f"a priority is between -32768 and 32767, not {priority}")
-        if max_attempts is not None and not 1 <= max_attempts <= 1_000_000:
-            raise ValueError(f"max_attempts is between 1 and 1,000,000, not {max_attempts}")
-        return Envelope(self.queue, priority, span(delay), max_attempts, message_type)
+    def _envelope(self, sending: Sending) -> Envelope:
+        if sending.on_conflict not in get_args(OnConflict):
+            raise ValueError(f"on_conflict is 'raise' or 'skip', not {sending.on_conflict!r}")
+        if sending.max_attempts is not None:
+            checked_attempts(sending.max_attempts)
+        return Envelope(
+            self.queue,
+            checked_priority(sending.priority),
+            span(sending.delay),
+            sending.max_attempts,
+            skips=sending.on_conflict == "skip",
+            channel=self._channel,
+        )
 
-    def _chunks(
-        self, payloads: Iterable[Any], envelope: Envelope
-    ) -> Iterator[tuple[Envelope, list[str]]]:
+    def _chunks(self, payloads: Iterable[Any], sending: Sending) -> Iterator[Chunk]:
         rows, size = self.config.enqueue_chunk_rows, self.config.enqueue_chunk_bytes
-        for kind, run in groupby(self._texts(payloads), key=itemgetter(0)):
+        for kind, run in groupby(self._contents(payloads, sending), key=itemgetter(0)):
             for chunk in operations.chunks(map(itemgetter(1), run), rows, size):
-                yield replace(envelope, message_type=kind), chunk
+                yield kind, chunk
 
-    def _texts(self, payloads: Iterable[Any]) -> Iterator[tuple[str | None, str]]:
+    def _contents(self, payloads: Iterable[Any], sending: Sending) -> Iterator[tuple[Any, Any]]:
         for index, payload in enumerate(payloads):
             try:
-                yield _type_of(payload), encode(payload, self._limit, self._check)
+                yield self._content(payload, sending)
             except PayloadError as error:
                 sentence = f"item {index} of the batch: {error}"
                 raise PayloadError(sentence, error.path, index) from error
 
-    def _enqueue(self, connection: Connection, envelope: Envelope, text: str) -> QueueMessage:
+    def _content(self, payload: Any, sending: Sending) -> tuple[Any, Any]:
+        """Give the message's type and its payload's text, or EACH and an Item."""
+        own: Mapping[str, Any] | None = None
+        if type(payload) is NewMessage:
+            own, payload = payload.options(), payload.payload
+        kind, text = _type_of(payload), encode(payload, self._limit, self._check)
+        if own is None and not sending.options:
+            return kind, text
+        return EACH, item(text, kind, sending.over(own or {}))
+
+    def _enqueue(
+        self, connection: Connection, envelope: Envelope, chunk: Chunk
+    ) -> QueueMessage | None:
         worker_id = self._worker_id(connection)
-        sealed = self._with_bell(envelope)
-        message = operations.enqueue(connection, self.schema, sealed, text, worker_id)
+        kind, (content,) = chunk
+        if kind is EACH or self._has_policy:
+            (message,) = self._each(connection, envelope, chunk, worker_id)
+        else:
+            rings = self._rings(due=not envelope.delay)
+            sealed = replace(envelope, message_type=kind, rings=rings)
+            try:
+                message = operations.enqueue(connection, self.schema, sealed, content, worker_id)
+            except QueueNotFoundError:
+                (message,) = self._each(connection, envelope, chunk, worker_id)
+                self._has_policy = True
         self.beat_if_due(connection)
         return message
 
     def _enqueue_many(
-        self, connection: Connection, chunks: list[tuple[Envelope, list[str]]]
-    ) -> list[QueueMessage]:
+        self, connection: Connection, envelope: Envelope, chunks: list[Chunk]
+    ) -> list[QueueMessage | None]:
         worker_id = self._worker_id(connection)
-        messages: list[QueueMessage] = []
-        for envelope, texts in chunks:
-            sealed = self._with_bell(envelope)
-            messages += operations.enqueue_many(connection, self.schema, sealed, texts, worker_id)
+        messages: list[QueueMessage | None] = []
+        for kind, contents in chunks:
+            chunk = kind, contents
+            if kind is EACH or self._has_policy:
+                messages += self._each(connection, envelope, chunk, worker_id)
+                continue
+            rings = self._rings(due=not envelope.delay)
+            sealed = replace(envelope, message_type=kind, rings=rings)
+            try:
+                add = operations.enqueue_many
+                messages += add(connection, self.schema, sealed, contents, worker_id)
+            except QueueNotFoundError:
+                messages += self._each(connection, envelope, chunk, worker_id)
+                self._has_policy = True
         self.beat_if_due(connection)
         return messages
+
+    def _each(
+        self, connection: Connection, envelope: Envelope, chunk: Chunk, worker_id: int | None
+    ) -> Sequence[QueueMessage | None]:
+        kind, contents = chunk
+        items = contents if kind is EACH else [_item_of(text, kind, envelope) for text in contents]
+        due = any(not each.options.get("delay") for each in items)
+        bundle = Bundle(self.queue, items, envelope.skips, self._rings(due=due), self._channel)
+        return enqueue_each(connection, self.schema, bundle, worker_id)
 
     def _extend(self, connection: Connection, message_id: int, by: Any) -> QueueMessage:
         worker_id = self._worker_id(connection)
@@ -154,6 +232,11 @@ class ProducerSteps(WorkerSteps):
     def _worker_id(self, connection: Connection) -> int | None:
         # In the caller's transaction nothing is registered: the id is known, or there is none.
         return self.registration.worker_id if self.joined else self.register(connection)[1]
+
+
+def _item_of(text: str, kind: str | None, envelope: Envelope) -> Item:
+    given = Sending(envelope.priority, envelope.delay, envelope.max_attempts)
+    return item(text, kind, given.over({}))
 
 
 def _type_of(payload: Any) -> str | None:

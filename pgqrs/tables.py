@@ -61,7 +61,7 @@ class Table(Closing, Generic[M]):
 
         Raises the NotFoundError of its kind.
         """
-        row = self._one(rows.get(self._table, self._columns), {"key": key})
+        row = self._one(rows.get(self._table, self._columns), {"row_id": key})
         return self._value(*self._found(row, key))
 
     def list(self, limit: int = 100, offset: int = 0) -> builtins.list[M]:
@@ -74,14 +74,14 @@ class Table(Closing, Generic[M]):
         if not values:
             return self.get(key)
         statement = rows.change(self._table, self._columns, _encoded(values))
-        return self._value(*self._found(self._one(statement, {"key": key}), key))
+        return self._value(*self._found(self._one(statement, {"row_id": key}), key))
 
     def delete(self, key: int) -> bool:
         """Delete the row with this id; False where there is none.
 
         Raises DatabaseError for a queue that other rows refer to.
         """
-        return bool(self.binding.run(call(_affected, rows.remove(self._table), {"key": key})))
+        return bool(self.binding.run(call(_affected, rows.remove(self._table), {"row_id": key})))
 
     def count(self) -> int:
         """Count all rows exactly: reads the whole table or its primary key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from pgqrs.payload import decode, validated
+from pgqrs.policy import QueuePolicy
 from pgqrs.quick import quick
 
 __all__ = [
@@ -29,7 +31,6 @@ __all__ = [
     "WorkerRole",
     "WorkerStats",
     "WorkerStatus",
-    "checked_status",
     "span",
 ]
 
@@ -89,9 +90,11 @@ class QueueInfo:
     retry_backoff: bool | None = None
     retention: dt.timedelta | None = None
     dead_letter: str | None = None
+    policy: QueuePolicy = QueuePolicy.STANDARD
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "archive_mode", ArchiveMode(self.archive_mode))
+        object.__setattr__(self, "policy", QueuePolicy(self.policy or QueuePolicy.STANDARD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ class QueueMessage(Generic[P]):
     """A message as it was at one instant: just enqueued, leased, extended or looked at.
 
     Passing a leased one to archive, delete, extend_visibility or release fences exactly: only the
-    holder of this very lease can act.
+    holder of this very lease can act. `message_id` is the id that the producer gave it, `key` its
+    singleton or ordering key.
     """
 
     id: int
@@ -115,6 +119,9 @@ class QueueMessage(Generic[P]):
     message_type: str | None = None
     returned_ct: int = 0
     max_attempts: int | None = None
+    headers_json: str | None = field(default=None, repr=False)
+    message_id: uuid.UUID | None = None
+    key: str | None = None
     _payload: Any = field(default=_UNREAD, init=False, repr=False, compare=False)
     _model: type[BaseModel] | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -130,6 +137,11 @@ class QueueMessage(Generic[P]):
                 value = validated(self._model, value)
             object.__setattr__(self, "_payload", value)
         return cast("P", self._payload)
+
+    @property
+    def headers(self) -> Any:
+        """What is said of the message beside its payload, or None; parsed at each read."""
+        return None if self.headers_json is None else decode(self.headers_json)
 
     def typed(self, model: type[B]) -> QueueMessage[B]:
         """Give the same message with its payload as this pydantic model."""
@@ -164,6 +176,9 @@ class ArchivedMessage:
     message_type: str | None
     returned_ct: int
     max_attempts: int | None
+    headers_json: str | None = field(repr=False)
+    message_id: uuid.UUID | None
+    key: str | None
     archived_at: dt.datetime
     status: str
     output_json: str | None = field(default=None, repr=False)
@@ -176,6 +191,11 @@ class ArchivedMessage:
         if self.payload_json is not None and self._payload is _UNREAD:
             object.__setattr__(self, "_payload", decode(self.payload_json))
         return None if self.payload_json is None else self._payload
+
+    @property
+    def headers(self) -> Any:
+        """What is said of the message beside its payload, or None."""
+        return None if self.headers_json is None else decode(self.headers_json)
 
     @property
     def attempts(self) -> int:
@@ -278,8 +298,9 @@ class Maintenance:
     """What one round of maintenance did.
 
     `dead_messages` had no attempt left and went to the archive; `reclaimed_messages` were let run
-    out by workers that are gone; `purged_messages` were older than their queue's retention;
-    `purged_workers` were without a sign of life for a day and held nothing.
+    out by workers that are gone; `purged_messages` were kept for as long as they or their queue
+    say; `purged_workers` were without a sign of life for a day and held nothing; `expired_messages`
+    were never leased in the time that they are kept for.
     """
 
     dead_messages: int = 0
@@ -287,6 +308,7 @@ class Maintenance:
     purged_messages: int = 0
     purged_workers: int = 0
     vacuumed: bool = False
+    expired_messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,10 +346,3 @@ def span(duration: Duration) -> dt.timedelta:
     if not dt.timedelta() <= given <= _LONGEST:
         raise ValueError(f"a duration is between 0 seconds and 100 years, not {duration!r}")
     return given
-
-
-def checked_status(status: str) -> str:
-    """Give a status of the archive back; raises ValueError where it is empty or too long."""
-    if not 1 <= len(status) <= 63:
-        raise ValueError(f"a status has 1 to 63 characters, not {len(status)}")
-    return status

@@ -188,7 +188,7 @@ PURGING += [
         case(
             f"purge 1000 archived of {queue} after {after} up to {upto.year}",
             purge.archived,
-            given(queue=queue, after=after, upto=upto, n=1000),
+            given(queue=queue, after=after, upto=upto, n=1000, spares=True),
             HISTORY,
             n=1000,
         )

@@ -8,7 +8,14 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, inspect, text
 
-OURS = {"pgqrs_archive", "pgqrs_messages", "pgqrs_queues", "pgqrs_version", "pgqrs_workers"}
+OURS = {
+    "pgqrs_archive",
+    "pgqrs_keys",
+    "pgqrs_messages",
+    "pgqrs_queues",
+    "pgqrs_version",
+    "pgqrs_workers",
+}
 
 
 def plain(url: URL) -> str:

@@ -63,9 +63,9 @@ def test_a_branch_brings_the_tables(begun: Application, empty: Engine, engine: E
         assert made[what] == [row for row in rows if "pgqrs_version" not in str(row)]
     assert tables_in(empty) == TABLES
     versions = run(empty, "SELECT version_num FROM alembic_version ORDER BY 1")
-    assert versions == [("first",), ("pgqrs_0001",)]
+    assert versions == [("first",), ("pgqrs_0002",)]
     with empty.connect() as connection:
-        kept = Installed(Door.BRANCH, "pgqrs_0001", "public.alembic_version")
+        kept = Installed(Door.BRANCH, "pgqrs_0002", "public.alembic_version")
         assert migrations.installed(connection) == kept
     assert findings(begun.url) == []
     begun.alembic("check")
@@ -95,7 +95,7 @@ def test_later_revisions_name_their_branch(begun: Application, empty: Engine) ->
     begun.alembic("upgrade", "heads")
     with pytest.raises(CommandError, match="Multiple heads are present"):
         begun.alembic("revision", "second")
-    second = begun.generate("second", head="app@head", depends_on="pgqrs_0001")
+    second = begun.generate("second", head="app@head", depends_on="pgqrs_0002")
     assert "Revises: first\n" in second
     begun.alembic("upgrade", "heads")
     begun.alembic("downgrade", "base")
@@ -111,7 +111,7 @@ def test_a_first_revision_would_be_written_among_pgqrss(app: Application, tmp_pa
     app.locations[1] = ours
     app.alembic("revision", "first")
     (astray,) = ours.glob("*_first.py")
-    assert "= 'pgqrs_0001'" in astray.read_text()
+    assert "= 'pgqrs_0002'" in astray.read_text()
     astray.unlink()
     with pytest.raises(CommandError, match="please specify --version-path"):
         app.alembic("revision", "first", head="base")
@@ -131,7 +131,7 @@ def test_other_doors_are_closed(
         assert "`alembic upgrade pgqrs@head`" in said
     with empty.begin() as connection, pytest.raises(SchemaError, match="kept by a branch"):
         migrations.adopt(connection)
-    begun.add("line", 'migrations.upgrade("pgqrs_0001")')
+    begun.add("line", 'migrations.upgrade("pgqrs_0002")')
     with pytest.raises(SchemaError, match="kept by a branch"):
         begun.alembic("upgrade", "heads")
     assert shape(empty) == before

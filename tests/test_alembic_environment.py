@@ -86,7 +86,7 @@ def test_the_way_that_is_shown_is_the_whole_way(
             run_in(tmp_path, "alembic", "upgrade", "head")
         run_in(tmp_path, "alembic", "check")
         said = run_in(tmp_path, "pgqrs", "verify", **here)
-        assert "(revision pgqrs_0001, kept by revisions of the application (alembic_version" in said
+        assert "(revision pgqrs_0002, kept by revisions of the application (alembic_version" in said
         run_in(tmp_path, "alembic", "downgrade", "base")
         assert "pgqrs" not in inspect(engine).get_schema_names()
 
@@ -267,7 +267,7 @@ def test_init_tells_people_what_to_do(
     shown = said("--filters")
     assert "needs this change (--write makes it):\n\n--- env.py\n" in shown
     assert "\n+from pgqrs import migrations\n" in shown
-    down = 'migrations.downgrade(None, from_="pgqrs_0001", schema="jobs")'
+    down = 'migrations.downgrade(None, from_="pgqrs_0002", schema="jobs")'
     assert f"    in downgrade(): {down}\n  alembic upgrade head\n" in shown
     assert env.read_bytes() == b"import os\r\n" + ONLINE.encode()
     assert "is written:\n" in said("--filters", "--write")

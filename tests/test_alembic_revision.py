@@ -18,8 +18,8 @@ from pgqrs.types import Finding
 
 pytestmark = pytest.mark.matrix
 
-UP = 'migrations.upgrade("pgqrs_0001")'
-DOWN = 'migrations.downgrade(None, from_="pgqrs_0001")'
+UP = 'migrations.upgrade("pgqrs_0002")'
+DOWN = 'migrations.downgrade(None, from_="pgqrs_0002")'
 ORDERS = 'op.create_table("{0}", sa.Column("id", sa.Integer, primary_key=True))'
 CONVENTION = """
 from sqlalchemy import MetaData
@@ -31,14 +31,14 @@ Base.metadata.naming_convention = {
 NEXT = '''
 """A column more, as a later version of pgqrs might bring.
 
-Revises: pgqrs_0001
+Revises: pgqrs_0002
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "pgqrs_0002"
-down_revision = "pgqrs_0001"
+revision = "pgqrs_0003"
+down_revision = "pgqrs_0002"
 
 
 def upgrade(schema: str = "pgqrs") -> None:
@@ -73,7 +73,7 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version of pgqrs with a second revision."""
     folder = tmp_path / "newer"
     shutil.copytree(scripts.script_location(), folder)
-    (folder / "versions" / "pgqrs_0002_more.py").write_text(NEXT.lstrip())
+    (folder / "versions" / "pgqrs_0003_more.py").write_text(NEXT.lstrip())
     monkeypatch.setattr(scripts, "script_location", lambda: folder)
 
 
@@ -100,7 +100,7 @@ def test_a_line_brings_the_tables_with_the_applications_own(
         "after",
         "invoices",
     }
-    assert found(empty) == Installed(Door.REVISION, "pgqrs_0001", "alembic_version")
+    assert found(empty) == Installed(Door.REVISION, "pgqrs_0002", "alembic_version")
     assert findings(app.url) == []
     assert run(empty, "SELECT version_num FROM alembic_version") == [("third",)]
 
@@ -126,7 +126,7 @@ def test_the_sql_does_the_same(
     with psycopg.connect(plain(empty_url), autocommit=True) as connection:
         connection.execute(up.encode())
         assert shape(empty) == shape(engine)
-        assert found(empty) == Installed(Door.REVISION, "pgqrs_0001", "alembic_version")
+        assert found(empty) == Installed(Door.REVISION, "pgqrs_0002", "alembic_version")
         assert findings(app.url) == []
         connection.execute(down.encode())
     assert tables_in(empty, "public") <= {"alembic_version"}
@@ -139,8 +139,8 @@ def test_any_schema_will_do(schema: str, tmp_path: Path, empty_url: URL, empty: 
     app = Application(tmp_path, empty_url)
     app.add(
         "first",
-        f'migrations.upgrade("pgqrs_0001", schema="{schema}")',
-        f'migrations.downgrade(None, from_="pgqrs_0001", schema="{schema}")',
+        f'migrations.upgrade("pgqrs_0002", schema="{schema}")',
+        f'migrations.downgrade(None, from_="pgqrs_0002", schema="{schema}")',
     )
     app.alembic("upgrade", "head")
     assert tables_in(empty, schema) - {"alembic_version"} == OURS
@@ -193,19 +193,19 @@ def test_a_role_that_may_make_no_schema_uses_one_that_is_there(
 @pytest.mark.usefixtures("newer")
 def test_a_second_line_goes_on_from_the_first(app: Application, empty: Engine) -> None:
     """Each line runs the revisions between the two that it names, both ways."""
-    line = 'migrations.upgrade("pgqrs_0002", from_="pgqrs_0001")'
-    app.add("fourth", line, 'migrations.downgrade("pgqrs_0001", from_="pgqrs_0002")')
+    line = 'migrations.upgrade("pgqrs_0003", from_="pgqrs_0002")'
+    app.add("fourth", line, 'migrations.downgrade("pgqrs_0002", from_="pgqrs_0003")')
     app.alembic("upgrade", "third")
     (behind,) = findings(app.url)
     assert (
-        behind.message == "the tables are at revision pgqrs_0001, and this pgqrs needs pgqrs_0002"
+        behind.message == "the tables are at revision pgqrs_0002, and this pgqrs needs pgqrs_0003"
     )
     assert line in behind.remedy
     app.alembic("upgrade", "head")
-    assert found(empty) == Installed(Door.REVISION, "pgqrs_0002", "alembic_version")
+    assert found(empty) == Installed(Door.REVISION, "pgqrs_0003", "alembic_version")
     assert "more" in columns(empty)
     app.alembic("downgrade", "-1")
-    assert found(empty) == Installed(Door.REVISION, "pgqrs_0001", "alembic_version")
+    assert found(empty) == Installed(Door.REVISION, "pgqrs_0002", "alembic_version")
     assert "more" not in columns(empty)
 
 
@@ -215,10 +215,10 @@ def test_one_line_may_bring_several_revisions(
 ) -> None:
     """An application that begins late has one line."""
     app = Application(tmp_path, empty_url)
-    down = 'migrations.downgrade(None, from_="pgqrs_0002")'
-    app.add("first", 'migrations.upgrade("pgqrs_0002")', down)
+    down = 'migrations.downgrade(None, from_="pgqrs_0003")'
+    app.add("first", 'migrations.upgrade("pgqrs_0003")', down)
     app.alembic("upgrade", "head")
-    assert found(empty) == Installed(Door.REVISION, "pgqrs_0002", "alembic_version")
+    assert found(empty) == Installed(Door.REVISION, "pgqrs_0003", "alembic_version")
     assert "more" in columns(empty)
     app.alembic("downgrade", "base")
     assert "pgqrs" not in inspect(empty).get_schema_names()
@@ -238,14 +238,14 @@ def columns(engine: Engine) -> set[str]:
         ('migrations.upgrade("pgqrs_0099")', "knows no revision 'pgqrs_0099'.* upgrade the pgqrs"),
         ('migrations.upgrade("head")', "'head' moves with the package: name one"),
         (
-            'migrations.upgrade("pgqrs_0001", from_="pgqrs_0001")',
+            'migrations.upgrade("pgqrs_0002", from_="pgqrs_0002")',
             "are not there, and .* right from_",
         ),
         (
-            'migrations.downgrade("pgqrs_0001", from_=None)',
-            "pgqrs_0001 comes after the empty schema",
+            'migrations.downgrade("pgqrs_0002", from_=None)',
+            "pgqrs_0002 comes after the empty schema",
         ),
-        ('migrations.upgrade("pgqrs_0001", schema="no; DROP")', "a schema name is"),
+        ('migrations.upgrade("pgqrs_0002", schema="no; DROP")', "a schema name is"),
     ],
 )
 def test_a_wrong_line_changes_nothing(
@@ -267,7 +267,7 @@ def test_a_line_twice_is_told(app: Application, empty: Engine) -> None:
     assert shape(empty) == before
     app.alembic("downgrade", "third")
     with pytest.raises(
-        SchemaError, match=r"are not there, and this revision .* begins at pgqrs_0001"
+        SchemaError, match=r"are not there, and this revision .* begins at pgqrs_0002"
     ):
         app.alembic("downgrade", "first")
 
@@ -282,7 +282,7 @@ def test_install_leaves_to_the_application_what_is_the_applications(
         for change in (admin.install, admin.uninstall):
             with pytest.raises(SchemaError) as error:
                 change()
-            assert "revisions of the application (alembic_version), at revision pgqrs_0001" in str(
+            assert "revisions of the application (alembic_version), at revision pgqrs_0002" in str(
                 error.value
             )
             assert "`pgqrs --schema pgqrs alembic adopt --undo`" in str(error.value)
@@ -293,7 +293,7 @@ def test_a_line_leaves_to_install_what_install_made(app: Application, empty: Eng
     """Nothing of the application's revision is done either."""
     migrations.install(empty)
     with pytest.raises(
-        SchemaError, match=r"kept by `pgqrs install`, at revision pgqrs_0001: .*adopt"
+        SchemaError, match=r"kept by `pgqrs install`, at revision pgqrs_0002: .*adopt"
     ):
         app.alembic("upgrade", "head")
     assert tables_in(empty, "public") <= {"alembic_version"}
@@ -322,7 +322,7 @@ def test_tables_can_be_handed_over_and_back(app: Application, empty: Engine) -> 
 def test_an_empty_record_is_no_installation(app: Application, empty: Engine) -> None:
     """A downgrade of pgqrs's own history leaves its version table: told, with the way out."""
     migrations.install(empty)
-    for table in ("archive", "messages", "workers", "queues"):
+    for table in ("keys", "archive", "messages", "workers", "queues"):
         run(empty, f"DROP TABLE pgqrs.pgqrs_{table}")
     run(empty, "DELETE FROM pgqrs.pgqrs_version")
     with empty.begin() as connection, pytest.raises(SchemaError, match="no pgqrs tables"):

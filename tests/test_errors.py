@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 import pgqrs
-from pgqrs import PgqrsError, RateLimitedError, UnavailableError, errors
+from pgqrs import PgqrsError, RateLimitedError, ThrottledError, UnavailableError, errors
 
 pytestmark = pytest.mark.matrix
 
@@ -36,11 +36,17 @@ EXAMPLES: Final = [
     (errors.QueueExistsError("q"), {"queue": "q"}, "exist_ok"),
     (errors.QueueNotEmptyError("q", 2, 3), {"messages": 2, "archived": 3}, "purge"),
     (errors.WorkerExistsError("h", 1, "q"), {"hostname": "h", "port": 1}, "another port"),
+    (errors.DuplicateMessageError("q", "1-2"), {"message_id": "1-2", "key": None}, "skip"),
+    (errors.DuplicateMessageError("q", key="k", index=3), {"key": "k", "index": 3}, "item 3"),
+    (errors.ThrottledError("q", "k", dt.timedelta(seconds=2)), {"key": "k"}, "in 2 seconds"),
     (errors.InvalidStateError("it", "closed", "used"), {"current": "closed"}, "used"),
     (errors.PayloadError("payload.a is 7", "payload.a", 3), {"path": "payload.a"}, "7"),
     (errors.RateLimitedError("q", dt.timedelta(seconds=1.5)), {"queue": "q"}, "in 1.5 seconds"),
     (errors.LeaseLostError(7), {"message_id": 7}, "not yours"),
 ]
+
+
+WORTH_ANOTHER_TRY = (UnavailableError, RateLimitedError, ThrottledError)
 
 
 def classes() -> list[type[PgqrsError]]:
@@ -66,14 +72,14 @@ def test_tree_is_as_drawn() -> None:
 
 
 def test_tree() -> None:
-    """Each is a PgqrsError, and what it is to Python besides; two are worth another try.
+    """Each is a PgqrsError, and what it is to Python besides; some are worth another try.
 
     The names of earlier documents are the same classes.
     """
     for kind in classes():
         assert issubclass(kind, PgqrsError)
         assert kind.__doc__
-        assert kind.retryable is issubclass(kind, UnavailableError | RateLimitedError)
+        assert kind.retryable is issubclass(kind, WORTH_ANOTHER_TRY)
         assert getattr(pgqrs, kind.__name__, kind) is kind
     for name, base in BUILT_IN.items():
         assert issubclass(getattr(errors, name), base)

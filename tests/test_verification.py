@@ -208,7 +208,7 @@ def test_an_older_schema_names_both_revisions(
     assert admin.verify() == [
         Finding(
             "error",
-            "the tables are at revision pgqrs_0001, and this pgqrs needs pgqrs_9999",
+            "the tables are at revision pgqrs_0002, and this pgqrs needs pgqrs_9999",
             "pgqrs --schema pgqrs install",
         )
     ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.call import Call
 from pgqrs.errors import PartlyEnqueuedError, PgqrsError
-from pgqrs.producer_steps import ProducerSteps
+from pgqrs.new_message import MoreOptions, OnConflict
+from pgqrs.producer_steps import ProducerSteps, Sending
 from pgqrs.types import Duration, QueueMessage, RateLimitStatus
 
 __all__ = ["AsyncProducer"]
@@ -30,6 +31,7 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
     _steps_type = ProducerSteps
     _ringing: asyncio.Task[None] | None = None
 
+    @overload
     async def enqueue(
         self,
         payload: Any,
@@ -37,13 +39,38 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         priority: int = 0,
         delay: Duration = 0,
         max_attempts: int | None = None,
-    ) -> QueueMessage:
+        on_conflict: Literal["raise"] = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage: ...
+    @overload
+    async def enqueue(
+        self,
+        payload: Any,
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+        on_conflict: OnConflict,
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage | None: ...
+    async def enqueue(
+        self,
+        payload: Any,
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
+        on_conflict: OnConflict = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage | None:
         """Add one message: one statement, one round trip.
 
         Contract and errors are those of `pgqrs.Producer.enqueue`.
         """
-        return await self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
+        sending = Sending(priority, delay, max_attempts, on_conflict, options)
+        return await self._send(self._steps.enqueuing(payload, sending))
 
+    @overload
     async def enqueue_delayed(
         self,
         payload: Any,
@@ -51,9 +78,33 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         *,
         priority: int = 0,
         max_attempts: int | None = None,
-    ) -> QueueMessage:
+        on_conflict: Literal["raise"] = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage: ...
+    @overload
+    async def enqueue_delayed(
+        self,
+        payload: Any,
+        delay: Duration,
+        *,
+        priority: int = 0,
+        max_attempts: int | None = None,
+        on_conflict: OnConflict,
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage | None: ...
+    async def enqueue_delayed(
+        self,
+        payload: Any,
+        delay: Duration,
+        *,
+        priority: int = 0,
+        max_attempts: int | None = None,
+        on_conflict: OnConflict = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> QueueMessage | None:
         """Add one message that is due after `delay`; otherwise as `enqueue`."""
-        return await self._send(self._steps.enqueuing(payload, priority, delay, max_attempts))
+        sending = Sending(priority, delay, max_attempts, on_conflict, options)
+        return await self._send(self._steps.enqueuing(payload, sending))
 
     @overload
     async def batch_enqueue(
@@ -64,6 +115,8 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         delay: Duration = 0,
         max_attempts: int | None = None,
         atomic: Literal[True] = True,
+        on_conflict: Literal["raise"] = "raise",
+        **options: Unpack[MoreOptions],
     ) -> list[QueueMessage]: ...
     @overload
     async def batch_enqueue(
@@ -73,7 +126,21 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         priority: int = 0,
         delay: Duration = 0,
         max_attempts: int | None = None,
+        atomic: Literal[True] = True,
+        on_conflict: OnConflict,
+        **options: Unpack[MoreOptions],
+    ) -> list[QueueMessage | None]: ...
+    @overload
+    async def batch_enqueue(
+        self,
+        payloads: Iterable[Any],
+        *,
+        priority: int = 0,
+        delay: Duration = 0,
+        max_attempts: int | None = None,
         atomic: Literal[False],
+        on_conflict: OnConflict = "raise",
+        **options: Unpack[MoreOptions],
     ) -> int: ...
     async def batch_enqueue(
         self,
@@ -83,19 +150,21 @@ class AsyncProducer(AsyncBoundWorker[ProducerSteps]):
         delay: Duration = 0,
         max_attempts: int | None = None,
         atomic: bool = True,
-    ) -> list[QueueMessage] | int:
+        on_conflict: OnConflict = "raise",
+        **options: Unpack[MoreOptions],
+    ) -> Any:
         """Add many messages, with ids in the order given; otherwise as `enqueue`.
 
         Contract and errors are those of `pgqrs.Producer.batch_enqueue`.
         """
-        how = (payloads, priority, delay, max_attempts)
+        sending = Sending(priority, delay, max_attempts, on_conflict, options)
         if atomic:
-            return await self._send(self._steps.enqueuing_many(*how))
-        parts, count = self._steps.enqueuing_in_parts(*how), 0
+            return await self._send(self._steps.enqueuing_many(payloads, sending))
+        parts, count = self._steps.enqueuing_in_parts(payloads, sending), 0
         try:
             for part in parts:
                 messages = await self._send(part)
-                count += len(messages)
+                count += len(messages) - messages.count(None)
         except Exception as error:  # also one of the iterable's own
             raise PartlyEnqueuedError(count, error) from error
         return count

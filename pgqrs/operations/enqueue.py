@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from pgqrs.errors import LeaseLostError, QueueNotFoundError
+from pgqrs.new_message import Item
 from pgqrs.statements import acknowledge as acknowledging
 from pgqrs.statements import enqueue as sql
 from pgqrs.statements import wake
 from pgqrs.types import QueueMessage, message_of
+
+T = TypeVar("T", str, Item)
 
 __all__ = ["Envelope", "chunks", "enqueue", "enqueue_many", "extend_produced", "notify"]
 
@@ -29,6 +32,8 @@ class Envelope:
     message_type: str | None = None
     rings: bool = False
     channel: str = ""
+    skips: bool = False
+    """Whether one that is kept out by another is left out; else that is an error."""
 
     def parameters(self, json: str, worker_id: int | None) -> dict[str, Any]:
         """Give the parameters of the statements."""
@@ -89,16 +94,17 @@ def notify(connection: Connection, channel: str) -> None:
     connection.execute(wake.notify(), {"channel": channel, "message": ""})
 
 
-def chunks(texts: Iterable[str], rows: int, size: int) -> Iterator[list[str]]:
-    """Cut texts into runs of at most `rows` items and about `size` bytes (one item at least)."""
-    chunk: list[str] = []
+def chunks(items: Iterable[T], rows: int, size: int) -> Iterator[list[T]]:
+    """Cut texts, or items, into runs of at most `rows` and about `size` bytes (one at least)."""
+    chunk: list[T] = []
     weight = 0
-    for text in texts:
+    for item in items:
+        text = item if isinstance(item, str) else item.json
         more = len(text) if text.isascii() else len(text.encode())
         if chunk and (len(chunk) >= rows or weight + more > size):
             yield chunk
             chunk, weight = [], 0
-        chunk.append(text)
+        chunk.append(item)
         weight += more
     if chunk:
         yield chunk

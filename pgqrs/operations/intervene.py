@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Executable
 
+from pgqrs.checks import checked_status
 from pgqrs.errors import InvalidStateError, MessageNotFoundError
 from pgqrs.message_info import MessageInfo
 from pgqrs.operations import queues
 from pgqrs.operations.settle import error_text
 from pgqrs.statements import dead_letter, look, restore, withdraw
-from pgqrs.types import ArchivedMessage, QueueMessage, checked_status
+from pgqrs.types import ArchivedMessage, QueueMessage
 
 __all__ = [
     "Act",

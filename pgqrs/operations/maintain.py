@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Executable
 
 from pgqrs.operations import queues, supervise
+from pgqrs.statements import keys
 from pgqrs.statements import maintain as sql
 from pgqrs.types import Maintenance
 
@@ -38,19 +39,26 @@ def lead(connection: Connection, schema: str, worker_id: int, term: dt.timedelta
 
 
 def maintain(connection: Connection, schema: str, terms: MaintenanceTerms) -> Maintenance:
-    """Bury what is exhausted, revive what stale workers let run out, drop what is too old."""
-    buried = reclaimed = purged = 0
+    """Bury what is exhausted, revive what stale workers let run out, drop what is too old.
+
+    And what was kept for a time of its own.
+    """
+    buried = reclaimed = purged = expired = 0
     for queue in queues.everyone(connection, schema):
         those = {"queue": queue.id, "n": _BATCH, "default_attempts": terms.default_attempts}
         buried += _until_done(connection, sql.bury(schema), those)
         stale = those | {"age": terms.stale_after}
         reclaimed += _until_done(connection, sql.revive(schema), stale)
         if queue.retention is not None:
-            purged += queues.purge_history(connection, schema, queue, queue.retention)
+            age = queue.retention
+            purged += queues.purge_history(connection, schema, queue, age, spares=True)
+        out, over = _look_after_keys(connection, schema, queue.id)
+        expired, purged = expired + out, purged + over
     return Maintenance(
         dead_messages=buried,
         reclaimed_messages=reclaimed,
         purged_messages=purged,
+        expired_messages=expired,
         purged_workers=supervise.purge(connection, schema, _LONG_GONE),
     )
 
@@ -66,6 +74,20 @@ def vacuum(connection: Connection, schema: str, least: int = 0) -> bool:
 def take_time(connection: Connection) -> None:
     """Let statements of a connection that nobody else gets take as long as they need."""
     connection.execute(sql.untimed())
+
+
+def _look_after_keys(connection: Connection, schema: str, queue_id: int) -> tuple[int, int]:
+    """Do with a queue's keys what their time has come for.
+
+    Gives how many messages expired, and how many archived ones were over their time.
+    """
+    expired = outdated = 0
+    looked = _BATCH
+    while looked >= _BATCH:
+        those = {"queue": queue_id, "n": _BATCH}
+        looked, out, over = connection.execute(keys.look_after(schema), those).one()
+        expired, outdated = expired + out, outdated + over
+    return expired, outdated
 
 
 def _until_done(connection: Connection, statement: Executable, parameters: Any) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict
 
 from sqlalchemy import Connection, Executable
 
+from pgqrs.checks import checked_attempts, checked_name
 from pgqrs.errors import (
     QueueExistsError,
     QueueInUseError,
     QueueNotEmptyError,
     QueueNotFoundError,
 )
+from pgqrs.policy import QueuePolicy
 from pgqrs.statements import measure
 from pgqrs.statements import purge as purging
 from pgqrs.statements import queues as sql
@@ -27,7 +28,6 @@ __all__ = [
     "QueueOptions",
     "all_metrics",
     "check_unused",
-    "checked_name",
     "checked_options",
     "create",
     "delete",
@@ -44,19 +44,8 @@ _BEFORE_ALL: Final = -(2**63)
 COUNT_LIMIT: Final = 10_000
 """Where the counts of metrics stop unless exact ones are asked for."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,62}")
 BATCH: Final = 5_000
 """How many rows a purge deletes in one statement, each a commit of its own."""
-
-
-def checked_name(name: str) -> str:
-    """Give a queue's name back. Raises ValueError where it is not fit to be one."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            "a queue name is 1 to 63 ASCII letters, digits and _ . : / -, and begins with a"
-            f" letter, a digit or _: {name!r}"
-        )
-    return name
 
 
 class QueueOptions(TypedDict, total=False):
@@ -66,6 +55,7 @@ class QueueOptions(TypedDict, total=False):
     `archive_mode` is full, meta (no payload, no output) or none (nothing, of what completed).
     Maintenance deletes what was archived longer ago than `retention`; without one, nothing.
     `dead_letter` is the name of the queue that gets a copy of what dies; empty text: none.
+    `policy` is given when the queue is made and stays; see QueuePolicy.
     """
 
     visibility_timeout: Duration | None
@@ -76,6 +66,7 @@ class QueueOptions(TypedDict, total=False):
     retry_backoff: bool | None
     retention: Duration | None
     dead_letter: str | None
+    policy: QueuePolicy | str | None
 
 
 def checked_options(options: QueueOptions) -> dict[str, Any]:
@@ -90,21 +81,16 @@ def checked_options(options: QueueOptions) -> dict[str, Any]:
     return checked
 
 
-def _checked_attempts(value: int) -> int:
-    if not 1 <= value <= 1_000_000:
-        raise ValueError(f"max_attempts is between 1 and 1,000,000, not {value}")
-    return value
-
-
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "visibility_timeout": span,
-    "max_attempts": _checked_attempts,
+    "max_attempts": checked_attempts,
     "archive_mode": lambda value: ArchiveMode(value).value,
     "retry_delay": span,
     "retry_delay_max": span,
     "retry_backoff": bool,
     "retention": span,
     "dead_letter": lambda value: value and checked_name(value),
+    "policy": lambda value: QueuePolicy(value).value,
 }
 
 
@@ -114,16 +100,16 @@ def create(
     """Create a queue.
 
     Raises QueueExistsError unless `exist_ok`, which gives the one there is; QueueNotFoundError for
-    a dead letter queue that is not there; ValueError where it would be its own.
+    a dead letter queue that is not there; ValueError where it would be its own, or has a policy.
     """
     letters = _other_than(name, options.get("dead_letter") or None)
-    defaults = {"paused": False, "archive_mode": "full"}
+    defaults = {"paused": False, "archive_mode": "full", "policy": QueuePolicy.STANDARD.value}
     values = dict.fromkeys(sql.OPTIONS) | defaults | dict(options) | {"dead_letter": letters}
     row = connection.execute(sql.create(schema), {"queue": name, **values}).one_or_none()
     if row is not None:
         return QueueInfo(*row)
     if letters is not None:
-        find(connection, schema, letters)
+        _check_letters(connection, schema, letters)
     if exist_ok:
         return find(connection, schema, name)
     raise QueueExistsError(name)
@@ -144,6 +130,8 @@ def update(connection: Connection, schema: str, name: str, options: Mapping[str,
 
     Raises QueueNotFoundError, also of its dead letter queue; ValueError where it would be its own.
     """
+    if "policy" in options:
+        raise ValueError("the policy of a queue is given when it is created, and stays")
     if not options:
         return find(connection, schema, name)
     letters = _other_than(name, options.get("dead_letter"))
@@ -153,6 +141,7 @@ def update(connection: Connection, schema: str, name: str, options: Mapping[str,
     if row is not None:
         return QueueInfo(*row)
     find(connection, schema, name)
+    _check_letters(connection, schema, letters or name)
     raise QueueNotFoundError(letters or name)
 
 
@@ -160,6 +149,14 @@ def _other_than(name: str, letters: str | None) -> str | None:
     if letters == name:
         raise ValueError(f"queue {name!r} cannot be its own dead letter queue")
     return letters
+
+
+def _check_letters(connection: Connection, schema: str, name: str) -> None:
+    if find(connection, schema, name).policy is not QueuePolicy.STANDARD:
+        raise ValueError(
+            f"queue {name!r} has a policy, which might keep a copy out: a dead letter queue is of"
+            " standard policy"
+        )
 
 
 def check_unused(connection: Connection, schema: str, name: str) -> None:
@@ -184,6 +181,7 @@ def delete(connection: Connection, schema: str, name: str, *, force: bool) -> No
     messages, archived = connection.execute(sql.count_rows(schema), key).one()
     if messages or archived:
         raise QueueNotEmptyError(name, messages, archived)
+    connection.execute(sql.drop_keys(schema), key)
     connection.execute(sql.drop_workers(schema), key)
     connection.execute(sql.drop(schema), key)
 
@@ -216,11 +214,19 @@ def purge_archive(
 
 
 def purge_history(
-    connection: Connection, schema: str, queue: QueueInfo, older_than: dt.timedelta
+    connection: Connection,
+    schema: str,
+    queue: QueueInfo,
+    older_than: dt.timedelta,
+    *,
+    spares: bool = False,
 ) -> int:
-    """Delete what a queue archived longer ago than that, in batches; gives how many."""
+    """Delete what a queue archived longer ago than that, in batches; gives how many.
+
+    Where it `spares`, not what is kept for a time of its own.
+    """
     upto = connection.scalar(purging.ago(), {"age": older_than})
-    place = {"queue": queue.id, "after": _BEFORE_ALL, "upto": upto, "n": BATCH}
+    place = {"queue": queue.id, "after": _BEFORE_ALL, "upto": upto, "n": BATCH, "spares": spares}
     deleted, over = 0, False
     while not over:
         count, place["after"], late = connection.execute(purging.archived(schema), place).one()

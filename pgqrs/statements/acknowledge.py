@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements import fence
 from pgqrs.statements.arrays import numbers
-from pgqrs.statements.columns import ARCHIVED, MESSAGE, as_sent
+from pgqrs.statements.columns import ARCHIVED, LEAVING, MESSAGE, as_sent
 from pgqrs.statements.dead_letter import ADDRESS, copied
 from pgqrs.statements.per_schema import per_schema
 
@@ -220,7 +220,7 @@ def _pushed_out(t: Tables) -> ColumnElement[Any]:
 def _leaving(t: Tables) -> list[ColumnElement[Any]]:
     m = t.messages
     return [
-        *(m.c[name] for name in (*MESSAGE, "headers", "error")),
+        *(m.c[name] for name in (*LEAVING, "error")),
         func.clock_timestamp().label("archived_at"),
         bindparam("outcome", type_=Text).label("status"),
     ]

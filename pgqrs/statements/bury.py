@@ -21,25 +21,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import Tables
+from pgqrs.statements.columns import LEAVING
 from pgqrs.statements.dead_letter import copied
 
 __all__ = ["buried", "dead", "exhausted"]
 
-_AS_THEY_ARE = (
-    "id",
-    "queue_id",
-    "vt",
-    "enqueued_at",
-    "dequeued_at",
-    "producer_worker_id",
-    "consumer_worker_id",
-    "read_ct",
-    "returned_ct",
-    "max_attempts",
-    "priority",
-    "message_type",
-    "headers",
-)
+_AS_THEY_ARE = tuple(name for name in LEAVING if name != "payload")
 _LAST_LEASE_RAN_OUT = literal_column("'\"the lease of the last attempt ran out\"'::jsonb", JSONB)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, ScalarSelect, Text, cast, select
 
-__all__ = ["ARCHIVED", "MESSAGE", "QUEUE", "WORKER", "as_sent"]
+__all__ = ["ARCHIVED", "LEAVING", "MESSAGE", "QUEUE", "WORKER", "as_sent"]
 
 MESSAGE = (
     "id",
@@ -22,7 +22,12 @@ MESSAGE = (
     "message_type",
     "returned_ct",
     "max_attempts",
+    "headers",
+    "message_id",
+    "key",
 )
+LEAVING = (*MESSAGE, "options")
+"""What goes to the archive as it is."""
 ARCHIVED = (*MESSAGE, "archived_at", "status", "output", "error")
 QUEUE = (
     "id",
@@ -37,6 +42,7 @@ QUEUE = (
     "retry_backoff",
     "retention",
     "dead_letter",
+    "policy",
 )
 WORKER = (
     "id",
@@ -50,7 +56,7 @@ WORKER = (
     "heartbeat_at",
     "shutdown_at",
 )
-_JSON = ("payload", "output", "error")
+_JSON = ("payload", "output", "error", "headers")
 
 
 def as_sent(source: FromClause, names: tuple[str, ...]) -> list[ColumnElement[Any]]:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    case,
     cast,
     func,
     insert,
@@ -26,8 +27,10 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, READY, Tables
+from pgqrs.statements.options import option
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
@@ -42,23 +45,33 @@ def copied(t: Tables, gone: CTE, terms: CTE, name: str, *where: ColumnElement[bo
 
     A copy keeps priority, type, payload, headers and the error. Its headers note what died.
     """
-    came_from, letters = (select(terms.c[each]).scalar_subquery() for each in ADDRESS)
+    usual = select(terms.c.dead_letter_queue_id).scalar_subquery()
+    q, own = t.queues, option(gone, "dead_letter", Text)
+    # Under a policy a copy might be kept out.
+    named = select(q.c.id).where(q.c.queue_name == own, q.c.policy.is_(None)).correlate(gone)
+    letters = case((own.is_(None), usual), else_=named.scalar_subquery())
     now = func.clock_timestamp()
-    origin = func.jsonb_build_object(
-        *(_text("queue"), came_from, _text("id"), gone.c.id),
-        *(_text("attempts"), gone.c.read_ct - gone.c.returned_ct),
-        *(_text("max_attempts"), gone.c.max_attempts),
-    )
     row: dict[str, ColumnElement[Any]] = {
         "queue_id": letters,
         "vt": now,
         "enqueued_at": now,
         "state": READY,
         **{each: gone.c[each] for each in ("priority", "payload", "message_type", "error")},
-        "headers": noted(gone.c.headers, dead_letter_of=origin),
+        "headers": noted(gone.c.headers, dead_letter_of=_origin(gone, terms)),
     }
     rows = select(*row.values()).select_from(gone).where(letters.is_not(None), *where)
     return insert(t.messages).from_select(list(row), rows, include_defaults=False).cte(name)
+
+
+def _origin(gone: CTE, terms: CTE) -> ColumnElement[Any]:
+    came_from = select(terms.c.queue_name).scalar_subquery()
+    origin = func.jsonb_build_object(
+        *(_text("queue"), came_from, _text("id"), gone.c.id),
+        *(_text("attempts"), gone.c.read_ct - gone.c.returned_ct),
+        *(_text("max_attempts"), gone.c.max_attempts),
+    )
+    more = func.jsonb_build_object(*(_text("key"), gone.c.key), *(_text("options"), gone.c.options))
+    return origin.op("||", return_type=JSONB())(func.jsonb_strip_nulls(more))
 
 
 def noted(headers: ColumnElement[Any], **notes: ColumnElement[Any]) -> ColumnElement[Any]:

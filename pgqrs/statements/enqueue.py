@@ -25,8 +25,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import Tables
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import unestimated
 
-__all__ = ["enqueue_many", "enqueue_one"]
+__all__ = ["enqueue_many", "enqueue_one", "rung"]
 
 
 @per_schema
@@ -35,10 +36,11 @@ def enqueue_one(t: Tables) -> Executable:
 
     Parameters: queue (its name), json (text), rank, phase (the state), delay, worker, attempts,
     kind (the message type), rings (whether to notify `channel`).
-    Gives (id, queue_id, vt, enqueued_at, nothing), or no row where there is no such queue.
+    Gives (id, queue_id, vt, enqueued_at, nothing), or no row where there is no such queue of
+    standard policy.
     """
     row = _row(t, cast(bindparam("json", type_=Text), JSONB))
-    statement: Executable = _insert(t, row, select(*row.values()).where(_is_the_queue(t)), _rung())
+    statement: Executable = _insert(t, row, select(*row.values()).where(_is_the_queue(t)), rung())
     return statement
 
 
@@ -47,9 +49,9 @@ def enqueue_many(t: Tables) -> Executable:
     """Insert the items of one JSON array, in its order; parameters as `enqueue_one`.
 
     Gives one row: (the ids as the text of an array, smaller ones for earlier items, queue_id, vt,
-    enqueued_at, nothing), nulls where there is no such queue. One jsonb array is several times
-    faster than rows of parameters, and takes an eighth of the client's CPU that an array of texts
-    does; of what is left, a row given back for each message would be most.
+    enqueued_at, nothing), nulls where there is no such queue of standard policy. One jsonb array is
+    several times faster than rows of parameters, and takes an eighth of the client's CPU that an
+    array of texts does; of what is left, a row given back for each message would be most.
     """
     array = cast(bindparam("json", type_=Text), JSONB)
     elements = func.jsonb_array_elements(array)
@@ -59,7 +61,7 @@ def enqueue_many(t: Tables) -> Executable:
     added = _insert(t, row, rows.order_by(items.c.position)).cte("added")
     ids = cast(func.array_agg(added.c.id), Text)
     alike = [func.min(added.c[name]) for name in ("queue_id", "vt", "enqueued_at")]
-    return select(ids, *alike, _rung())
+    return select(ids, *alike, rung())
 
 
 def _row(t: Tables, payload: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
@@ -78,7 +80,8 @@ def _row(t: Tables, payload: ColumnElement[Any]) -> dict[str, ColumnElement[Any]
 
 
 def _is_the_queue(t: Tables) -> ColumnElement[bool]:
-    return t.queues.c.queue_name == bindparam("queue", type_=Text)
+    named = t.queues.c.queue_name == bindparam("queue", type_=Text)
+    return named & unestimated(t.queues.c.policy.is_(None))
 
 
 def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any, *more: Any) -> Any:
@@ -87,6 +90,7 @@ def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any, *more: Any
     return statement.returning(m.c.id, m.c.queue_id, m.c.vt, m.c.enqueued_at, *more)
 
 
-def _rung() -> ColumnElement[Any]:
+def rung() -> ColumnElement[Any]:
+    """Notify `channel` where it `rings`."""
     notify = func.pg_notify(bindparam("channel", type_=Text), literal_column("''"))
     return case((bindparam("rings", type_=Boolean), notify))

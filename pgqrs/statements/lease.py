@@ -20,6 +20,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
+    Double,
     Executable,
     Integer,
     Interval,
@@ -42,6 +43,7 @@ from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.bury import buried, dead, exhausted
 from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.dead_letter import ADDRESS
+from pgqrs.statements.options import option, seconds
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
@@ -105,12 +107,14 @@ def leasing(
 
 def _leased(t: Tables, me: CTE, best: CTE) -> CTE:
     m = t.messages
+    expire_in = option(m, "expire_in", Double)
+    usual = select(me.c.visibility_timeout).scalar_subquery()
     return (
         update(m)
         .where(_is_in(m.c.id, select(best.c.id)))
         .values(
             state=LEASED,
-            vt=func.clock_timestamp() + select(me.c.visibility_timeout).scalar_subquery(),
+            vt=func.clock_timestamp() + func.coalesce(seconds(expire_in), usual),
             read_ct=m.c.read_ct + literal_column("1"),
             dequeued_at=func.clock_timestamp(),
             consumer_worker_id=bindparam("worker", type_=BigInteger),

@@ -6,10 +6,12 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     DateTime,
     Executable,
     Interval,
+    Text,
     any_,
     bindparam,
     delete,
@@ -19,6 +21,7 @@ from sqlalchemy import (
 )
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
+from pgqrs.statements.options import option
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
@@ -55,6 +58,7 @@ def leased(t: Tables) -> Executable:
 def archived(t: Tables) -> Executable:
     """Walk the next `n` archived messages of `queue` after `after`; delete those up to `upto`.
 
+    Where it `spares`, not those that are kept for a time of their own.
     Ids are given in the order of time: behind a message that was enqueued later than `upto`,
     nothing can have been archived before. Gives (how many were deleted, the last id walked over,
     whether one was enqueued too late); no id: the end.
@@ -62,10 +66,12 @@ def archived(t: Tables) -> Executable:
     a = t.archive
     upto = bindparam("upto", type_=DateTime(timezone=True))
     here = a.c.queue_id == _queue()
+    spares = bindparam("spares", type_=Boolean)
+    has_time = option(a, "retain_for", Text).is_not(None)
     walked = (
         select(
             a.c.id,
-            (a.c.archived_at <= upto).label("is_old"),
+            ((a.c.archived_at <= upto) & ~(spares & has_time)).label("is_old"),
             (a.c.enqueued_at > upto).label("is_late"),
         )
         .where(here, a.c.id > bindparam("after", type_=BigInteger))

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    func,
     literal_column,
     select,
     update,
@@ -33,6 +34,7 @@ __all__ = [
     "count_rows",
     "create",
     "drop",
+    "drop_keys",
     "drop_workers",
     "everyone",
     "find",
@@ -57,7 +59,8 @@ OPTIONS = {
 def create(t: Tables) -> Executable:
     """Insert the queue `queue` with the options.
 
-    Gives no row where there is one already, or no queue named `dead_letter` unless that is null.
+    Gives no row where there is one already, or no queue named `dead_letter`, of standard policy,
+    unless that is null.
     """
     q = t.queues
     name = bindparam("dead_letter", type_=Text)
@@ -65,6 +68,7 @@ def create(t: Tables) -> Executable:
         "queue_name": bindparam("queue", type_=Text),
         **{option: bindparam(option, type_=kind) for option, kind in OPTIONS.items()},
         "dead_letter_queue_id": _id_of(t, name),
+        "policy": func.nullif(bindparam("policy", type_=Text), _STANDARD),
     }
     rows = select(*row.values()).where(name.is_(None) | _id_of(t, name).is_not(None))
     added = (
@@ -133,6 +137,12 @@ def count_rows(t: Tables) -> Executable:
 
 
 @per_schema
+def drop_keys(t: Tables) -> Executable:
+    """Delete the keys of `queue` (its id)."""
+    return delete(t.keys).where(t.keys.c.queue_id == bindparam("queue", type_=BigInteger))
+
+
+@per_schema
 def drop_workers(t: Tables) -> Executable:
     """Delete the workers of `queue` (its id)."""
     return delete(t.workers).where(t.workers.c.queue_id == bindparam("queue", type_=BigInteger))
@@ -144,10 +154,14 @@ def drop(t: Tables) -> Executable:
     return delete(t.queues).where(t.queues.c.id == bindparam("queue", type_=BigInteger))
 
 
+_STANDARD = literal_column("'standard'", Text)
+
+
 def _named(t: Tables) -> ColumnElement[bool]:
     return t.queues.c.queue_name == bindparam("queue", type_=Text)
 
 
 def _id_of(t: Tables, name: ColumnElement[str]) -> ScalarSelect[int]:
     q = t.queues.alias("named")
-    return select(q.c.id).where(q.c.queue_name == name).scalar_subquery()
+    # A policy might keep a copy out.
+    return select(q.c.id).where(q.c.queue_name == name, q.c.policy.is_(None)).scalar_subquery()

@@ -51,6 +51,9 @@ _AS_IT_WAS = (
     "message_type",
     "headers",
     "error",
+    "options",
+    "message_id",
+    "key",
 )
 
 

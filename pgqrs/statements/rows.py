@@ -44,7 +44,7 @@ __all__ = [
 
 
 def get(table: Table, names: tuple[str, ...]) -> Any:
-    """Look the row `key` up by its id."""
+    """Look the row `row_id` up by its id."""
     return select(*as_sent(table, names)).where(*_the_row(table))
 
 
@@ -116,13 +116,13 @@ def add(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
 
 
 def change(table: Table, names: tuple[str, ...], values: Mapping[str, Any]) -> Any:
-    """Set `values` on the row `key`."""
+    """Set `values` on the row `row_id`."""
     statement = update(table).where(*_the_row(table)).values(_sent(table, values))
     return statement.returning(*as_sent(table, names))
 
 
 def remove(table: Table) -> Any:
-    """Delete the row `key`."""
+    """Delete the row `row_id`."""
     return delete(table).where(*_the_row(table))
 
 
@@ -153,7 +153,7 @@ def cut(rows: Any) -> Any:
 
 
 def _the_row(table: Table) -> list[ColumnElement[bool]]:
-    where = [table.c.id == bindparam("key", type_=BigInteger)]
+    where = [table.c.id == bindparam("row_id", type_=BigInteger)]
     if "queue_id" in table.primary_key.columns:  # which begins with it: look in each queue
         (reference,) = table.c.queue_id.foreign_keys
         queues = select(reference.column).scalar_subquery()

@@ -35,8 +35,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from pgqrs.models import DELAYED, Tables
 from pgqrs.statements import fence
 from pgqrs.statements.acknowledge import kept, settled, terms_of
-from pgqrs.statements.columns import MESSAGE
+from pgqrs.statements.columns import LEAVING
 from pgqrs.statements.dead_letter import ADDRESS
+from pgqrs.statements.options import option, seconds
 from pgqrs.statements.per_schema import per_schema
 
 __all__ = ["extend_many", "fail_many", "finish_many", "finish_some_dead", "finished"]
@@ -100,14 +101,16 @@ def fail_many(t: Tables) -> Executable:
 def extend_many(t: Tables) -> Executable:
     """Push the unexpired leases (mids, rcs) of `worker` out to now + `span`.
 
+    But not of a message that gives each attempt a time of its own: that one runs out.
     Gives (id, read count) of those that were held.
     """
     m = t.messages
     wanted = func.clock_timestamp() + bindparam("span", type_=Interval)
+    limited = option(m, "expire_in", Text).is_not(None)
     return (
         update(m)
         .where(*fence.of_many(t), m.c.vt > func.clock_timestamp())
-        .values(vt=func.greatest(m.c.vt, wanted))
+        .values(vt=case((limited, m.c.vt), else_=func.greatest(m.c.vt, wanted)))
         .returning(m.c.id, m.c.read_ct)
     )
 
@@ -119,8 +122,7 @@ def _finish_many(t: Tables, end: Callable[[Tables, CTE, CTE], Sequence[CTE]]) ->
 
 def _leaving(t: Tables) -> list[ColumnElement[Any]]:
     m = t.messages
-    columns = [m.c[name] for name in (*MESSAGE, "headers")]
-    return [*columns, func.clock_timestamp().label("archived_at")]
+    return [*(m.c[name] for name in LEAVING), func.clock_timestamp().label("archived_at")]
 
 
 def _spent(t: Tables, terms: CTE) -> CTE:
@@ -144,7 +146,7 @@ def _again(t: Tables, terms: CTE) -> CTE:
         .where(*fence.of_many(t), _attempts(t) < _limit(t, terms))
         .values(
             state=DELAYED,
-            vt=func.clock_timestamp() + _delay(terms, _attempts(t), fence.given(t, "wait", Double)),
+            vt=func.clock_timestamp() + _delay(t, terms),
             consumer_worker_id=null(),
             error=cast(fence.given(t, "reason", Text), JSONB),
         )
@@ -176,21 +178,20 @@ def _terms(t: Tables) -> CTE:
     return select(*columns, *of_queue).where(is_queue).cte("terms")
 
 
-def _delay(
-    terms: CTE, attempts: ColumnElement[int], wait: ColumnElement[float]
-) -> ColumnElement[Any]:
+def _delay(t: Tables, terms: CTE) -> ColumnElement[Any]:
     # In seconds: an interval would overflow long before it is cut to the limit.
     base, limit = (
-        select(cast(extract("epoch", terms.c[name]), Double)).scalar_subquery()
+        func.coalesce(
+            option(t.messages, name, Double),
+            select(cast(extract("epoch", terms.c[name]), Double)).scalar_subquery(),
+        )
         for name in ("retry_delay", "retry_delay_max")
     )
-    backoff = select(terms.c.retry_backoff).scalar_subquery()
-    doublings = func.least(attempts - literal_column("1"), _GROWN_OUT)
+    of_queue = select(terms.c.retry_backoff).scalar_subquery()
+    backoff = func.coalesce(option(t.messages, "retry_backoff", Boolean), of_queue)
+    doublings = func.least(_attempts(t) - literal_column("1"), _GROWN_OUT)
     grown = func.least(limit, base * func.power(literal_column("2::float8"), doublings))
     spread: ColumnElement[float] = literal_column("0.8") + literal_column("0.4") * func.random()
     varied = func.least(limit, grown * spread)
-    seconds = func.coalesce(wait, case((backoff, varied), else_=base))
-    return seconds.op("*", precedence=8, return_type=Interval())(_SECOND)
-
-
-_SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
+    usual = case((backoff, varied), else_=base)
+    return seconds(func.coalesce(fence.given(t, "wait", Double), usual))

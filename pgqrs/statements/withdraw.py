@@ -32,7 +32,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from pgqrs.models import LEASED, READY, Tables, tables
 from pgqrs.statements.acknowledge import archived
 from pgqrs.statements.arrays import numbers
-from pgqrs.statements.columns import MESSAGE
+from pgqrs.statements.columns import LEAVING
+from pgqrs.statements.keys import freed
 from pgqrs.statements.planning import unestimated
 
 __all__ = ["archive", "asked_ids", "asked_of", "delete_any", "release"]
@@ -42,8 +43,8 @@ __all__ = ["archive", "asked_ids", "asked_of", "delete_any", "release"]
 def archive(schema: str, *, waits: bool) -> Executable:
     """Move messages `mids` to the archive with `outcome`, and `reason` (JSON text) if not null.
 
-    With `force` those under an unexpired lease too. Gives (id, whether it was done, whether it was
-    there to be done) for each.
+    With `force` those under an unexpired lease too. What is cancelled frees its window. Gives (id,
+    whether it was done, whether it was there to be done) for each.
     """
     t = tables(schema)
     m = t.messages
@@ -51,7 +52,7 @@ def archive(schema: str, *, waits: bool) -> Executable:
         delete(m)
         .where(m.c.id == any_(_chosen(t, waits=waits)))
         .returning(
-            *(m.c[name] for name in (*MESSAGE, "headers")),
+            *(m.c[name] for name in LEAVING),
             func.clock_timestamp().label("archived_at"),
             bindparam("outcome", type_=Text).label("status"),
             func.coalesce(cast(bindparam("reason", type_=Text), JSONB), m.c.error).label("error"),
@@ -61,7 +62,8 @@ def archive(schema: str, *, waits: bool) -> Executable:
     )
     q = t.queues
     mode = select(q.c.archive_mode).where(q.c.id == gone.c.queue_id).correlate(gone)
-    return asked_of(gone.c.id, _there(t), archived(t, gone, mode.scalar_subquery()))
+    kept = archived(t, gone, mode.scalar_subquery())
+    return asked_of(gone.c.id, _there(t), kept, freed(t, gone))
 
 
 @cache

@@ -1,63 +1,28 @@
-"""Every error pgqrs raises: one tree, drawn below; each carries data and names the way out.
-
-PgqrsError                           retryable = False
-├── ConfigError(ValueError)          MissingConfigError · InvalidConfigError(field, source)
-├── SchemaError                      SchemaMissingError · SchemaVersionError
-├── NotFoundError(LookupError)       QueueNotFoundError · WorkerNotFoundError · MessageNotFoundError
-├── ConflictError                    QueueExistsError · QueueNotEmptyError · QueueInUseError ·
-│                                    WorkerExistsError
-├── InvalidStateError                current, wanted; WorkerHasPendingMessagesError(count)
-├── LeaseLostError                   message_id
-├── PayloadError(ValueError)         path, index
-├── RateLimitedError                 retryable: queue, retry_after
-├── PartlyEnqueuedError              enqueued: a batch that is not atomic broke off
-├── EmbeddedPostgresError            the development server did not start
-└── DatabaseError                    sqlstate; __cause__ is SQLAlchemy's
-    ├── UnavailableError             retryable: the server is away or busy; try again
-    ├── QueryTimeoutError(TimeoutError)
-    └── OutcomeUnknownError          the reply to a commit was lost
-
-A message is one lower-case sentence that names the thing and the way out.
-Passwords never appear in one.
-"""
+"""What is wrong with what was asked, or with what there is to answer it."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
     "ConfigError",
-    "ConflictError",
-    "DatabaseError",
     "EmbeddedPostgresError",
-    "Error",
     "InvalidConfigError",
-    "InvalidState",
     "InvalidStateError",
     "LeaseLostError",
     "MessageNotFoundError",
     "MissingConfigError",
     "NotFoundError",
-    "OutcomeUnknownError",
     "PartlyEnqueuedError",
     "PayloadError",
     "PgqrsError",
-    "QueryTimeoutError",
-    "QueueExistsError",
-    "QueueInUseError",
-    "QueueNotEmptyError",
-    "QueueNotFound",
     "QueueNotFoundError",
     "RateLimitedError",
     "SchemaError",
     "SchemaMissingError",
     "SchemaVersionError",
-    "UnavailableError",
-    "WorkerExistsError",
     "WorkerHasPendingMessagesError",
-    "WorkerNotFound",
     "WorkerNotFoundError",
 ]
 
@@ -154,58 +119,6 @@ class MessageNotFoundError(NotFoundError):
         self.message_id = message_id
 
 
-class ConflictError(PgqrsError):
-    """What is asked for clashes with what is there."""
-
-
-class QueueExistsError(ConflictError):
-    """A queue of this name is there already."""
-
-    def __init__(self, queue: str) -> None:
-        super().__init__(
-            f"queue {queue!r} exists already: choose another name, or allow it (exist_ok)"
-        )
-        self.queue = queue
-
-
-class QueueNotEmptyError(ConflictError):
-    """A queue still has messages waiting or archived: the counts are attributes."""
-
-    def __init__(self, queue: str, messages: int, archived: int) -> None:
-        super().__init__(
-            f"queue {queue!r} still has {messages} messages and {archived} archived ones:"
-            " purge them first, or delete it with force"
-        )
-        self.queue = queue
-        self.messages = messages
-        self.archived = archived
-
-
-class QueueInUseError(ConflictError):
-    """A queue is the dead letter queue of others: `users` are their names."""
-
-    def __init__(self, queue: str, users: Sequence[str]) -> None:
-        super().__init__(
-            f"queue {queue!r} is the dead letter queue of {', '.join(map(repr, users))}:"
-            " give them another one first, or none"
-        )
-        self.queue = queue
-        self.users = tuple(users)
-
-
-class WorkerExistsError(ConflictError):
-    """A live worker already has this hostname and port on this queue."""
-
-    def __init__(self, hostname: str, port: int, queue: str) -> None:
-        super().__init__(
-            f"a live worker is registered as {hostname}:{port} on queue {queue!r}: stop it, wait"
-            " until its heartbeat is stale, or use another port"
-        )
-        self.hostname = hostname
-        self.port = port
-        self.queue = queue
-
-
 class InvalidStateError(PgqrsError):
     """A step that is not possible from the present state: `current`, `wanted`."""
 
@@ -282,32 +195,3 @@ class PartlyEnqueuedError(PgqrsError):
         super().__init__(f"{enqueued} messages of the batch are enqueued, and then: {cause}")
         self.enqueued = enqueued
         self.retryable = bool(getattr(cause, "retryable", False))
-
-
-class DatabaseError(PgqrsError):
-    """PostgreSQL or the connection failed; `sqlstate` is its code, if it sent one."""
-
-    def __init__(self, message: str, sqlstate: str | None = None) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
-
-
-class UnavailableError(DatabaseError):
-    """The server cannot be reached or cannot answer just now; the same call may work later."""
-
-    retryable = True
-
-
-class QueryTimeoutError(DatabaseError, TimeoutError):
-    """A statement ran longer than `query_timeout_seconds` and was cancelled."""
-
-
-class OutcomeUnknownError(DatabaseError):
-    """The connection broke before the reply to a change came: it may be done, or not."""
-
-
-# The names that earlier documents of the project use for the same errors.
-Error = PgqrsError
-QueueNotFound = QueueNotFoundError
-WorkerNotFound = WorkerNotFoundError
-InvalidState = InvalidStateError
