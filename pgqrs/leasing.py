@@ -51,8 +51,13 @@ class Leaser:
     def finish_and_lease(
         self, connection: Connection, finishes: Sequence[Finish], terms: Terms
     ) -> tuple[set[Fence], Lease]:
-        """Finish and lease in one statement; gives the fences that held, and the lease."""
-        holder, bounds = self._steps.register(connection), self._bounds()
+        """Finish and lease in one statement, or two; gives the fences that held, and the lease."""
+        holder = self._steps.register(connection)
+        if not operations.is_plain(self._steps.registration.policy):
+            # What is finished holds others back until it is gone.
+            done = settle.finish_many(connection, self._steps.schema, holder[1], finishes)
+            return done, self.lease(connection, terms)
+        bounds = self._bounds()
         held, lease = settle.finish_and_lease(
             connection, self._steps.schema, holder, finishes, terms._replace(bounds=bounds)
         )
@@ -67,8 +72,13 @@ class Leaser:
         return self._noted(connection, lease, terms, bounds)
 
     def _once(self, connection: Connection, terms: Terms) -> Lease:
-        queue_id, worker_id = self._steps.register(connection)
-        return operations.lease(connection, self._steps.schema, queue_id, worker_id, terms)
+        holder, policy = self._steps.register(connection), self._steps.registration.policy
+        if not operations.is_plain(policy):
+            everywhere = terms._replace(bounds=None)
+            return operations.lease_under(
+                connection, self._steps.schema, holder, everywhere, policy
+            )
+        return operations.lease(connection, self._steps.schema, *holder, terms)
 
     def _bounds(self) -> Bounds | None:
         return None if self._steps.joined else self.floor.bounds()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -57,6 +58,9 @@ class MessageInfo:
     headers_json: str | None = field(default=None, repr=False)
     output_json: str | None = field(default=None, repr=False)
     error_json: str | None = field(default=None, repr=False)
+    options_json: str | None = field(default=None, repr=False)
+    message_id: uuid.UUID | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", MessageState(self.state))
@@ -79,6 +83,14 @@ class MessageInfo:
         `dead_letter_of`, the queue, id, attempts and limit of the message that this is a copy of.
         """
         return _value(self.headers_json)
+
+    @property
+    def options(self) -> Any:
+        """What it was given beside its payload that is not shown elsewhere, or None.
+
+        Names are those of MessageOptions, times are seconds; `window` is the key of the window.
+        """
+        return _value(self.options_json)
 
     @property
     def output(self) -> Any:

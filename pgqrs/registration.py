@@ -21,6 +21,7 @@ from pgqrs.errors import WorkerExistsError
 from pgqrs.forking import forget_in_child
 from pgqrs.operations import workers
 from pgqrs.operations.workers import Address
+from pgqrs.policy import QueuePolicy
 
 __all__ = ["Registration", "registration_for", "standing"]
 
@@ -33,6 +34,8 @@ class Registration:
         self.config = config
         self.queue_id: int | None = None
         self.worker_id: int | None = None
+        self.policy = QueuePolicy.STANDARD
+        """The queue's, once there is a row."""
         self._users: int | None = None
         self._beat_at = 0.0
         self._forgotten: int | None = None
@@ -108,17 +111,18 @@ class Registration:
         schema = self.config.schema_
         self._stop_forgotten(connection)
         try:
-            mine = workers.register(connection, schema, self.address, stale)
+            *mine, policy = workers.register(connection, schema, self.address, stale)
         except WorkerExistsError:
             known = self._known()
             if known is None:
                 raise
             return known
         with _lock:
-            first = self._known() or mine
+            first = self._known() or (mine[0], mine[1])
+            self.policy = policy
             self.queue_id, self.worker_id = first
             self._beat_at = time.monotonic()
-        if first != mine:
+        if first[1] != mine[1]:
             workers.stop(connection, schema, mine[1])
         return first
 

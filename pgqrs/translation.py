@@ -11,6 +11,7 @@ from sqlalchemy import exc
 
 from pgqrs.errors import (
     DatabaseError,
+    DuplicateMessageError,
     OutcomeUnknownError,
     PayloadError,
     PgqrsError,
@@ -30,6 +31,7 @@ _RETRYABLE: Final = frozenset({"40001", "40P01", "53300", "55P03", "57P01", "57P
 _UNSTORABLE: Final = frozenset({"22003", "22P02", "22P05", "54000", "54001"})
 # Not "is still referenced", which is said of the other side.
 _GONE: Final = re.compile(r"\(queue_id\)=\((\d+)\) is not present")
+_STANDING: Final = re.compile(r"\(queue_id, key, key_slot\)=\((\d+), (.*), 0\) already exists")
 _LOGIN: Final = ("password", "authentication", "does not exist", "pg_hba.conf", "permission denied")
 
 
@@ -83,10 +85,18 @@ def _for_refusal(error: exc.DBAPIError, code: str | None, schema: str) -> PgqrsE
         return SchemaVersionError(schema, reason)
     if code == "57014":
         return QueryTimeoutError(f"the statement was cancelled: {reason}", code)
-    if code == "23503" and (gone := _GONE.search(str(error.orig))):
-        return QueueNotFoundError(int(gone[1]))  # deleted while the statement waited
+    if code in ("23503", "23505") and (clash := _for_clash(str(error.orig))):
+        return clash
     if code in _UNSTORABLE:
         return PayloadError(f"PostgreSQL cannot store this payload: {reason}")
+    return None
+
+
+def _for_clash(detail: str) -> PgqrsError | None:
+    if gone := _GONE.search(detail):
+        return QueueNotFoundError(int(gone[1]))  # deleted while the statement waited
+    if standing := _STANDING.search(detail):
+        return DuplicateMessageError(standing[1], key=standing[2])
     return None
 
 

@@ -13,8 +13,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, Executable
 
 from pgqrs.checks import checked_status
-from pgqrs.errors import InvalidStateError, MessageNotFoundError
-from pgqrs.message_info import MessageInfo
+from pgqrs.errors import (
+    DuplicateMessageError,
+    InvalidStateError,
+    MessageNotFoundError,
+    PgqrsError,
+)
+from pgqrs.message_info import MessageInfo, MessageState
 from pgqrs.operations import queues
 from pgqrs.operations.settle import error_text
 from pgqrs.statements import dead_letter, look, restore, withdraw
@@ -41,6 +46,18 @@ __all__ = [
 
 _BATCH: Final = 1_000
 """How many messages one statement touches."""
+
+
+_FINISHED: Final = (
+    *(MessageState.COMPLETED, MessageState.CANCELLED),
+    *(MessageState.FAILED, MessageState.EXPIRED),
+)
+_RESTORING: Final[Mapping[str, Sequence[MessageState]]] = {
+    "resumed": (MessageState.CANCELLED,),
+    "retried": (MessageState.FAILED,),
+    "replayed": _FINISHED,
+}
+"""From which states what is archived may wait again, unless another of its key keeps it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +187,12 @@ def _done(connection: Connection, schema: str, act: Act, ids: Sequence[int]) -> 
     return done
 
 
-def _refused(
-    connection: Connection, schema: str, message_id: int, wanted: str
-) -> InvalidStateError:
+def _refused(connection: Connection, schema: str, message_id: int, wanted: str) -> PgqrsError:
     found = find(connection, schema, message_id)
     bare = found.archived_at is not None and found.payload_json is None
-    restoring = wanted in {"resumed", "retried", "replayed"}
+    restoring = wanted in _RESTORING
+    if found.state in _RESTORING.get(wanted, ()) and not bare and found.key is not None:
+        return DuplicateMessageError(found.queue_name, key=found.key)
     current = "archived without its payload" if bare and restoring else found.state.value
     return InvalidStateError(f"message {message_id}", current, wanted)
 

@@ -10,12 +10,15 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from pgqrs.floor import Bounds
+from pgqrs.policy import QueuePolicy
 from pgqrs.statements import lease as sql
 from pgqrs.statements.columns import MESSAGE
+from pgqrs.statements.keyed import LEASED_OTHERWISE
 from pgqrs.types import QueueMessage, WorkerStatus, message_of
 
-__all__ = ["Lease", "Terms", "found", "in_order", "lease"]
+__all__ = ["Lease", "Terms", "found", "in_order", "is_plain", "lease", "lease_under"]
 
+_TURNS: Final = 100  # one of all that lease at once comes through at each
 _MORE: Final = 3 + len(MESSAGE)  # where what other statements add to the rows begins
 
 
@@ -70,6 +73,27 @@ def lease(
     """Lease up to `terms.size` due messages, the highest priority first, then the oldest."""
     statement = sql.lease(schema) if terms.bounds is None else sql.lease_above(schema)
     return found(connection.execute(statement, terms.parameters(queue_id, worker_id)).all())
+
+
+def is_plain(policy: QueuePolicy) -> bool:
+    """Say whether messages of a queue of this policy are leased whatever else there is."""
+    return policy not in LEASED_OTHERWISE
+
+
+def lease_under(
+    connection: Connection,
+    schema: str,
+    holder: tuple[int, int],
+    terms: Terms,
+    policy: QueuePolicy,
+) -> Lease:
+    """Do what `lease` does for `holder` (queue id, worker id) where the policy is not plain."""
+    parameters = terms.parameters(*holder)
+    for _ in range(_TURNS):
+        rows = connection.execute(sql.lease_under(schema, policy), parameters).all()
+        if not rows[0][-1]:  # somebody else leased meanwhile, and is through
+            break
+    return found(rows)
 
 
 def found(rows: Sequence[Any]) -> Lease:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Executable
 
 from pgqrs.operations import queues, supervise
-from pgqrs.statements import keys
+from pgqrs.statements import keeping
 from pgqrs.statements import maintain as sql
 from pgqrs.types import Maintenance
 
@@ -85,7 +85,7 @@ def _look_after_keys(connection: Connection, schema: str, queue_id: int) -> tupl
     looked = _BATCH
     while looked >= _BATCH:
         those = {"queue": queue_id, "n": _BATCH}
-        looked, out, over = connection.execute(keys.look_after(schema), those).one()
+        looked, out, over = connection.execute(keeping.look_after(schema), those).one()
         expired, outdated = expired + out, outdated + over
     return expired, outdated
 

@@ -7,14 +7,16 @@ import os
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from pgqrs.errors import QueueNotFoundError, WorkerExistsError, WorkerNotFoundError
+from pgqrs.policy import QueuePolicy
 from pgqrs.statements import workers as sql
 from pgqrs.types import WorkerInfo, WorkerRole
 
-__all__ = ["Address", "beat", "get", "register", "stop"]
+__all__ = ["Address", "Place", "beat", "get", "register", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,19 @@ class Address:
     port: int | None = None
 
 
+class Place(NamedTuple):
+    """Where a worker has its row."""
+
+    queue_id: int
+    worker_id: int
+    policy: QueuePolicy = QueuePolicy.STANDARD
+    """The queue's, which stays."""
+
+
 def register(
     connection: Connection, schema: str, address: Address, stale_after: dt.timedelta
-) -> tuple[int, int]:
-    """Add a worker; gives (queue id, worker id).
+) -> Place:
+    """Add a worker.
 
     Raises QueueNotFoundError, or WorkerExistsError where a live worker has this host and port.
     """
@@ -46,10 +57,10 @@ def register(
     row = connection.execute(sql.register(schema), parameters).one_or_none()
     if row is None:
         raise QueueNotFoundError(address.queue)
-    queue_id, worker_id = tuple(row)
+    queue_id, worker_id, policy = row
     if worker_id is None:
         raise WorkerExistsError(hostname, address.port or 0, address.queue)
-    return queue_id, worker_id
+    return Place(queue_id, worker_id, QueuePolicy(policy or QueuePolicy.STANDARD))
 
 
 def beat(connection: Connection, schema: str, worker_ids: Collection[int]) -> set[int]:

@@ -24,12 +24,16 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pgqrs.models import DELAYED, READY, Tables
+from pgqrs.policy import QueuePolicy
+from pgqrs.statements.keyed import slot_of, stands_at
+from pgqrs.statements.keys import ADDED, kept
 from pgqrs.statements.options import option
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
@@ -85,8 +89,8 @@ def noted(headers: ColumnElement[Any], **notes: ColumnElement[Any]) -> ColumnEle
 def replay(t: Tables) -> Executable:
     """Move up to `n` waiting dead letters of `queue` (its id) back to where they came from.
 
-    They keep the id of the copy, and have all attempts anew. What nobody died for, or whose queue
-    is gone, stays. Gives the ids.
+    They keep the id of the copy, and have all attempts anew. What nobody died for, whose queue is
+    gone, or what another of its key keeps out there, stays. Gives the ids.
     """
     m, q = t.messages, t.queues
     chosen = union_all(
@@ -95,9 +99,12 @@ def replay(t: Tables) -> Executable:
     ).subquery("waiting")
     first = select(chosen.c.id).limit(_n()).scalar_subquery()
     origin = m.c.headers["pgqrs"]["dead_letter_of"]
-    return (
+    key = origin["key"].astext
+    exclusive = q.c.policy == _text(QueuePolicy.EXCLUSIVE.value)
+    free = func.coalesce(~(exclusive & stands_at(t, q.c.id, key, q, m)), true())
+    back = (
         update(m)
-        .where(m.c.id == any_(func.array(first)), q.c.queue_name == origin["queue"].astext)
+        .where(m.c.id == any_(func.array(first)), q.c.queue_name == origin["queue"].astext, free)
         .values(
             queue_id=q.c.id,
             state=READY,
@@ -105,10 +112,15 @@ def replay(t: Tables) -> Executable:
             consumer_worker_id=null(),
             returned_ct=m.c.read_ct,
             max_attempts=cast(origin["max_attempts"].astext, Integer),
+            options=origin["options"],
+            key=key,
+            key_slot=slot_of(q.c.policy, key, m.c.id, leased=true()),
             headers=noted(m.c.headers, replay_of=origin["id"]),
         )
-        .returning(m.c.id)
+        .returning(*(m.c[name] for name in ADDED))
+        .cte("back")
     )
+    return select(back.c.id).add_cte(kept(t, back))
 
 
 def _some(t: Tables, state: ColumnElement[bool], order: list[Any]) -> Select[Any]:

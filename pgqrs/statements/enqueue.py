@@ -21,13 +21,13 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, REGCLASS
 
 from pgqrs.models import Tables
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
-__all__ = ["enqueue_many", "enqueue_one", "rung"]
+__all__ = ["drawn", "enqueue_many", "enqueue_one", "rung"]
 
 
 @per_schema
@@ -88,6 +88,12 @@ def _insert(t: Tables, row: dict[str, ColumnElement[Any]], rows: Any, *more: Any
     m = t.messages
     statement = insert(m).from_select(list(row), rows, include_defaults=False)
     return statement.returning(m.c.id, m.c.queue_id, m.c.vt, m.c.enqueued_at, *more)
+
+
+def drawn(t: Tables) -> ColumnElement[int]:
+    """Draw the id of a new message, where it must be known before the message is there."""
+    sequence = literal_column(f"'\"{t.messages.schema}\".{t.messages.name}_id_seq'", Text)
+    return func.nextval(cast(sequence, REGCLASS), type_=BigInteger)
 
 
 def rung() -> ColumnElement[Any]:

@@ -35,9 +35,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
 from pgqrs.models import Tables
-from pgqrs.statements.enqueue import rung
-from pgqrs.statements.keys import IDENTITY, KEEPING, ORDER, WINDOW
-from pgqrs.statements.options import option, seconds
+from pgqrs.statements.enqueue import drawn, rung
+from pgqrs.statements.keyed import slot_of
+from pgqrs.statements.keys import ADDED, IDENTITY, KEEPING, ORDER, WINDOW, kept
+from pgqrs.statements.options import seconds
 from pgqrs.statements.per_schema import per_schema
 
 __all__ = ["enqueue_each", "undo"]
@@ -53,8 +54,6 @@ _FIELDS: dict[str, Any] = {
     "window": Double,
     "ordering": Text,
 }
-_KEPT_OUT = ("short", "stately", "exclusive")
-"""The policies under which a message may keep another one out."""
 _FIRST: ColumnElement[int] = literal_column("1")
 _DAY: ColumnElement[Any] = literal_column("interval '1 day'")
 
@@ -88,7 +87,7 @@ def enqueue_each(t: Tables) -> Executable:
         )
         .select_from(found.outerjoin(added, added.c.id == numbered.c.id))
         .order_by(items.c.position)
-        .add_cte(_kept(t, numbered, added))
+        .add_cte(kept(t, added))
     )
 
 
@@ -170,8 +169,7 @@ def _ordered(t: Tables, items: CTE, faultless: ColumnElement[bool]) -> CTE:
 
 
 def _numbered(t: Tables, items: CTE, ordered: CTE, faultless: ColumnElement[bool]) -> CTE:
-    sequence = func.pg_get_serial_sequence(_text(_quoted(t)), _text("id"))
-    rows = select(*items.c, func.nextval(sequence, type_=BigInteger).label("id"))
+    rows = select(*items.c, drawn(t).label("id"))
     locked = select(func.count()).select_from(ordered).scalar_subquery()
     return rows.where(faultless, locked >= 0).order_by(items.c.position).cte("numbered")
 
@@ -231,9 +229,6 @@ def _added(t: Tables, numbered: CTE, taken: CTE) -> CTE:
     now = func.statement_timestamp()
     took = select(func.max(taken.c.taken_at)).where(taken.c.number == n.id)
     vt = func.coalesce(n.at, now + seconds(func.coalesce(n.delay, literal_column("0"))))
-    slot = case(
-        (n.policy.in_([_text(each) for each in _KEPT_OUT]), literal_column("0")), else_=n.id
-    )
     row: dict[str, ColumnElement[Any]] = {
         **{name: n[name] for name in ("id", "queue_id", "payload", "message_id", "key")},
         "vt": vt,
@@ -245,29 +240,13 @@ def _added(t: Tables, numbered: CTE, taken: CTE) -> CTE:
         "message_type": n.kind,
         "headers": n.headers,
         "options": n.options,
-        "key_slot": case((n.key.is_not(None), slot)),
+        "key_slot": slot_of(n.policy, n.key, n.id),
     }
     got = (_has(taken, IDENTITY, numbered, "message_id"), _has(taken, WINDOW, numbered, "window"))
     rows = select(*row.values()).where(*got).order_by(n.position)
     statement = insert(m).from_select(list(row), rows, include_defaults=False)
     alone = statement.on_conflict_do_nothing()
-    return alone.returning(m.c.id, m.c.vt, m.c.enqueued_at).cte("added")
-
-
-def _kept(t: Tables, numbered: CTE, added: CTE) -> CTE:
-    """Note when to look what has become of messages that are kept for a time."""
-    k, kept = t.keys, option(numbered, "retain_for", Double)
-    row: dict[str, ColumnElement[Any]] = {
-        "queue_id": numbered.c.queue_id,
-        "kind": KEEPING,
-        "key": cast(added.c.id, Text),
-        "number": added.c.id,
-        "taken_at": added.c.enqueued_at,
-        "until": added.c.vt + seconds(kept),
-    }
-    rows = select(*row.values()).select_from(numbered.join(added, added.c.id == numbered.c.id))
-    held = rows.where(kept.is_not(None))
-    return insert(k).from_select(list(row), held, include_defaults=False).cte("kept")
+    return alone.returning(*(m.c[name] for name in ADDED)).cte("added")
 
 
 def _closed_for(t: Tables, items: CTE) -> ScalarSelect[Any]:
@@ -289,10 +268,6 @@ def _field(value: ColumnElement[Any], name: str, kind: Any) -> ColumnElement[Any
 
 def _object(value: ColumnElement[Any], name: str) -> ColumnElement[Any]:
     return value.op("->", return_type=JSONB())(_text(name))
-
-
-def _quoted(t: Tables) -> str:
-    return f'"{t.messages.schema}".{t.messages.name}'
 
 
 def _text(word: str) -> ColumnElement[str]:

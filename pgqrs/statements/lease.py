@@ -13,6 +13,7 @@ literal one above the number of rows it expects has it read and sort them all.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -39,15 +40,24 @@ from sqlalchemy import (
     update,
 )
 
-from pgqrs.models import DELAYED, LEASED, READY, Tables
+from pgqrs.models import DELAYED, LEASED, READY, Tables, tables
+from pgqrs.policy import QueuePolicy
 from pgqrs.statements.bury import buried, dead, exhausted
 from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.dead_letter import ADDRESS
+from pgqrs.statements.keyed import LEASED_OTHERWISE, TAKES_TURNS, held_back, turn
 from pgqrs.statements.options import option, seconds
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
-__all__ = ["BURIED_AT_ONCE", "PROMOTED_AT_ONCE", "lease", "lease_above", "leasing"]
+__all__ = [
+    "BURIED_AT_ONCE",
+    "PROMOTED_AT_ONCE",
+    "lease",
+    "lease_above",
+    "lease_under",
+    "leasing",
+]
 
 BURIED_AT_ONCE = 100
 """The most exhausted messages one lease moves to the archive."""
@@ -81,32 +91,75 @@ def lease_above(t: Tables) -> Executable:
     return statement
 
 
+@cache
+def lease_under(schema: str, policy: QueuePolicy) -> Executable:
+    """Lease as `lease` does in a queue of one of the policies LEASED_OTHERWISE.
+
+    Each row ends with whether somebody else leased meanwhile: then nothing is leased, and the same
+    statement may find something.
+    """
+    t = tables(schema)
+    if policy not in TAKES_TURNS:
+        statement: Executable = leasing(t, literal_column("false"), policy=policy)
+        return statement
+    me = _me(t)
+    mine = turn(t, me)
+    lost = select(func.count() == literal_column("0")).select_from(mine).scalar_subquery()
+    turns: Executable = leasing(t, me.c.may & lost, policy=policy, who=(me, ~lost))
+    return turns
+
+
 def leasing(
     t: Tables,
     *more: ColumnElement[Any],
     spares: Select[Any] | None = None,
     bounded: bool = False,
+    policy: QueuePolicy = QueuePolicy.STANDARD,
+    who: tuple[CTE, ColumnElement[bool]] | None = None,
 ) -> Any:
     """Build a lease whose rows have `more` columns at their end.
 
-    `spares` gives ids that are left alone: the same statement does something else with them.
+    `spares` gives ids that are left alone: the same statement does something else with them. `who`
+    leases, and whether it may; without it, that is looked up.
     """
-    me = _me(t)
+    me, may = who or _anybody(t)
     others = [] if spares is None else [unestimated(t.messages.c.id.not_in(spares))]
-    arms = _arms(t, me, others, bounded=bounded)
-    due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
-    best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
-    leased = _leased(t, me, best)
+    free = held_back(t, policy) if policy in LEASED_OTHERWISE else []
+    arms = _arms(t, me, [may, *others, *free], bounded=bounded)
+    best = _best(arms, alone=policy is QueuePolicy.SINGLETON)
+    leased = _leased(t, me, best, moves=policy in LEASED_OTHERWISE)
     looked = leased.c.dequeued_at - func.statement_timestamp()
     time = case((leased.c.id.is_(None), _next_due(t)), (~_more_is_late(arms), looked))
     rows = select(me.c.status, me.c.paused, time, *leased.c, *more)
     rows = rows.select_from(me.outerjoin(leased, true()))
-    gone = _buried(t, me, arms[-1], [*others, *_since(t)] if bounded else others)
+    since = _since(t) if bounded else []
+    gone = _buried(t, me, arms[-1], [may, *others, *since])
     return rows.add_cte(_promoted(t, arms[1:], best), *gone)
 
 
-def _leased(t: Tables, me: CTE, best: CTE) -> CTE:
+def _anybody(t: Tables) -> tuple[CTE, ColumnElement[bool]]:
+    me = _me(t)
+    return me, select(me.c.may).scalar_subquery()
+
+
+def _best(arms: list[CTE], *, alone: bool) -> CTE:
+    """Choose the best of what the arms took; where each is to be `alone`, one of a key."""
+    columns = ("id", "priority", "key") if alone else ("id", "priority")
+    due = union_all(*(select(*(arm.c[name] for name in columns)) for arm in arms)).subquery("due")
+    order = (due.c.priority.desc(), due.c.id)
+    if alone:
+        place = func.row_number().over(partition_by=due.c.key, order_by=order)
+        due = select(due, place.label("place")).subquery("placed")
+        order = (due.c.priority.desc(), due.c.id)
+    best = select(due.c.id).order_by(*order).limit(_n())
+    if alone:
+        best = best.where(due.c.key.is_(None) | (due.c.place == literal_column("1")))
+    return best.cte("best")
+
+
+def _leased(t: Tables, me: CTE, best: CTE, *, moves: bool) -> CTE:
     m = t.messages
+    moved = {"key_slot": -m.c.id} if moves else {}
     expire_in = option(m, "expire_in", Double)
     usual = select(me.c.visibility_timeout).scalar_subquery()
     return (
@@ -118,6 +171,7 @@ def _leased(t: Tables, me: CTE, best: CTE) -> CTE:
             read_ct=m.c.read_ct + literal_column("1"),
             dequeued_at=func.clock_timestamp(),
             consumer_worker_id=bindparam("worker", type_=BigInteger),
+            **moved,
         )
         .returning(*as_sent(m, MESSAGE))
         .cte("leased")
@@ -146,6 +200,7 @@ def _me(t: Tables) -> CTE:
             q.c.paused,
             ((w.c.status == literal_column("'ready'", Text)) & ~q.c.paused).label("may"),
             q.c.archive_mode,
+            q.c.lease_ct,
             *(q.c[name] for name in ADDRESS),
             func.coalesce(
                 bindparam("timeout", type_=Interval),
@@ -173,8 +228,8 @@ def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]], *, bounded: boo
     alive = unestimated(~_exhausted(t, me))
 
     def arm(name: str, limit: ScalarSelect[int], *where: Any, order: list[Any]) -> CTE:
-        rows = select(m.c.id, m.c.priority, m.c.vt).where(
-            m.c.queue_id == _queue_id(), *where, *others, _may(me)
+        rows = select(m.c.id, m.c.priority, m.c.vt, m.c.key).where(
+            m.c.queue_id == _queue_id(), *where, *others
         )
         return rows.order_by(*order).limit(limit).with_for_update(skip_locked=True).cte(name)
 
@@ -236,7 +291,6 @@ def _spent(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) 
             m.c.vt <= walked,
             unestimated(_exhausted(t, me)),
             *others,
-            _may(me),
         )
         .order_by(m.c.vt)
         .limit(select(literal_column(str(BURIED_AT_ONCE))).scalar_subquery())
@@ -246,10 +300,6 @@ def _spent(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) 
 
 def _buried(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) -> tuple[CTE, CTE]:
     return buried(t, dead(t, _spent(t, me, expired, others)), me)
-
-
-def _may(me: CTE) -> ScalarSelect[bool]:
-    return select(me.c.may).scalar_subquery()
 
 
 def _exhausted(t: Tables, me: CTE) -> ColumnElement[bool]:

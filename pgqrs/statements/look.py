@@ -106,7 +106,8 @@ def _row(
         *(c.producer_worker_id, c.consumer_worker_id),
         *(cast(c[each], Text).label(each) for each in ("payload", "headers")),
         output.label("output"),
-        cast(c.error, Text).label("error"),
+        *(cast(c[each], Text).label(each) for each in ("error", "options")),
+        *(c.message_id, c.key),
     ]
 
 

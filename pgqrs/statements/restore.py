@@ -1,6 +1,7 @@
 """Let archived messages wait again, as they were or as new ones: what an operator does.
 
-What was archived without its payload stays where it is. Rows that somebody is just changing are
+What was archived without its payload stays where it is, and so does what another of its key would
+keep out. Rows that somebody is just changing are
 skipped, as in `pgqrs.statements.withdraw`.
 """
 
@@ -23,16 +24,19 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    insert,
     literal_column,
     null,
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from pgqrs.models import READY, Tables, tables
 from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.dead_letter import noted
+from pgqrs.statements.enqueue import drawn
+from pgqrs.statements.keyed import slot_of, stands_at
+from pgqrs.statements.keys import ADDED, kept
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 from pgqrs.statements.withdraw import asked_ids, asked_of
@@ -55,6 +59,8 @@ _AS_IT_WAS = (
     "message_id",
     "key",
 )
+
+_COPIED = ("priority", "payload", "message_type", "max_attempts", "options", "key")
 
 
 @cache
@@ -89,23 +95,29 @@ def retry(schema: str, *, waits: bool) -> Executable:
 
 @per_schema
 def replay(t: Tables) -> Executable:
-    """Enqueue copies of the archived messages `mids`; gives the old id and the new message."""
+    """Enqueue copies of the archived messages `mids`; gives the old id and the new message.
+
+    One that another of its key keeps out is left out.
+    """
     a, m = t.archive, t.messages
     now = func.statement_timestamp()
     row: dict[str, ColumnElement[Any]] = {
+        "id": drawn(t),
         "queue_id": a.c.queue_id,
         "vt": now,
         "enqueued_at": now,
         "state": READY,
         "headers": noted(a.c.headers, replay_of=a.c.id),
-        **{name: a.c[name] for name in ("priority", "payload", "message_type", "max_attempts")},
+        **{name: a.c[name] for name in _COPIED},
     }
     found = _found(t, a.c.payload.is_not(None), [c.label(n) for n, c in row.items()])
-    rows = select(*found.c).select_from(_each_place(t).join(found, true()))
-    added = insert(m).from_select(list(row), rows, include_defaults=False)
-    old = m.c.headers["pgqrs"]["replay_of"].astext.cast(BigInteger)
-    statement: Executable = added.returning(old, *as_sent(m, MESSAGE))
-    return statement
+    slot = slot_of(t.queues.c.policy, found.c.key, found.c.id)
+    rows = select(*found.c, slot).select_from(_each_place(t).join(found, true()))
+    names = [*row, "key_slot"]
+    added = insert(m).from_select(names, rows, include_defaults=False).on_conflict_do_nothing()
+    new = added.returning(*(m.c[name] for name in {*MESSAGE, *ADDED})).cte("new")
+    old = new.c.headers["pgqrs"]["replay_of"].astext.cast(BigInteger)
+    return select(old, *as_sent(new, MESSAGE)).add_cte(kept(t, new))
 
 
 def _gone(t: Tables, statuses: Sequence[str], *, waits: bool) -> CTE:
@@ -129,8 +141,10 @@ def _back(t: Tables, gone: CTE, **changed: ColumnElement[Any]) -> CTE:
         "state": READY,
         "consumer_worker_id": cast(null(), BigInteger),
     }
-    rows = select(*row.values()).select_from(gone)
-    m = t.messages
+    q, m = t.queues, t.messages
+    slot = slot_of(q.c.policy, gone.c.key, gone.c.id, leased=gone.c.read_ct > literal_column("0"))
+    row["key_slot"] = slot
+    rows = select(*row.values()).select_from(gone.join(q, q.c.id == gone.c.queue_id))
     back = insert(m).from_select(list(row), rows, include_defaults=False)
     return back.returning(m.c.id).cte("back")
 
@@ -162,9 +176,14 @@ def _there(t: Tables, statuses: Sequence[str]) -> ColumnElement[bool]:
 
 
 def _may(t: Tables, statuses: Sequence[str]) -> ColumnElement[bool]:
-    a = t.archive
+    a, q = t.archive, t.queues.alias("its_queue")
     wanted = a.c.status.in_([_text(status) for status in statuses])
-    return unestimated(wanted & a.c.payload.is_not(None))
+    policy = select(q.c.policy).where(q.c.id == a.c.queue_id).correlate(a).scalar_subquery()
+    leased = a.c.read_ct > literal_column("0")
+    slot = slot_of(policy, a.c.key, a.c.id, leased=leased)
+    taken = (slot == literal_column("0")) & stands_at(t, a.c.queue_id, a.c.key, a)
+    free = a.c.key.is_(None) | ~taken
+    return unestimated(wanted & a.c.payload.is_not(None) & free)
 
 
 def _every_queue(t: Tables) -> ColumnElement[Any]:

@@ -38,11 +38,12 @@ def register(t: Tables) -> Executable:
     Parameters: queue, kind, host, number (port or null), process, stale. A stale worker at the
     same host and port is marked stopped; workers without a port that were stopped longer than
     `stale` ago on this host are removed, so that short scripts leave no trail.
-    Gives (queue id, worker id); no row: no such queue; a null worker id: a live one is there.
+    Gives (queue id, worker id, the queue's policy or null); no row: no such queue; a null worker
+    id: a live one is there.
     """
     w = t.workers
     named = t.queues.c.queue_name == bindparam("queue", type_=Text)
-    here = select(t.queues.c.id).where(named).cte("here")
+    here = select(t.queues.c.id, t.queues.c.policy).where(named).cte("here")
     # Counting what was replaced makes sure that it is out of the unique index before the INSERT.
     before = select(func.count()).select_from(_replaced(t, here)).subquery("before")
     row = {
@@ -60,7 +61,7 @@ def register(t: Tables) -> Executable:
         .returning(w.c.id)
         .cte("added")
     )
-    found = select(here.c.id, added.c.id).select_from(here.outerjoin(added, true()))
+    found = select(here.c.id, added.c.id, here.c.policy).select_from(here.outerjoin(added, true()))
     return found.add_cte(_swept(t, here))
 
 
