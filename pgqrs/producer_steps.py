@@ -203,7 +203,7 @@ class ProducerSteps(WorkerSteps):
         for kind, contents in chunks:
             chunk = kind, contents
             if kind is EACH or self._has_policy:
-                messages += self._each(connection, envelope, chunk, worker_id)
+                messages += self._each(connection, envelope, chunk, worker_id, len(messages))
                 continue
             rings = self._rings(due=not envelope.delay)
             sealed = replace(envelope, message_type=kind, rings=rings)
@@ -211,18 +211,24 @@ class ProducerSteps(WorkerSteps):
                 add = operations.enqueue_many
                 messages += add(connection, self.schema, sealed, contents, worker_id)
             except QueueNotFoundError:
-                messages += self._each(connection, envelope, chunk, worker_id)
+                messages += self._each(connection, envelope, chunk, worker_id, len(messages))
                 self._has_policy = True
         self.beat_if_due(connection)
         return messages
 
     def _each(
-        self, connection: Connection, envelope: Envelope, chunk: Chunk, worker_id: int | None
+        self,
+        connection: Connection,
+        envelope: Envelope,
+        chunk: Chunk,
+        worker_id: int | None,
+        first: int | None = None,
     ) -> Sequence[QueueMessage | None]:
         kind, contents = chunk
         items = contents if kind is EACH else [_item_of(text, kind, envelope) for text in contents]
         due = any(not each.options.get("delay") for each in items)
-        bundle = Bundle(self.queue, items, envelope.skips, self._rings(due=due), self._channel)
+        rings = self._rings(due=due)
+        bundle = Bundle(self.queue, items, envelope.skips, rings, self._channel, first)
         return enqueue_each(connection, self.schema, bundle, worker_id)
 
     def _extend(self, connection: Connection, message_id: int, by: Any) -> QueueMessage:

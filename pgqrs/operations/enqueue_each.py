@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -24,13 +24,27 @@ _REFUSED_BY: Final = {"window": _WINDOW, "id": _IDENTITY}
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Messages for one queue, and whether to notify. Where one is kept out, `skips` goes on."""
+    """Messages for one queue, and whether to notify.
+
+    Where one is kept out, `skips` goes on. `first` is the place of the first in its batch.
+    """
 
     queue: str
     items: Sequence[Item]
     skips: bool = False
     rings: bool = False
     channel: str = ""
+    first: int | None = None
+
+    def parameters(self, worker_id: int | None) -> dict[str, Any]:
+        """Give the parameters of the statement."""
+        return {
+            "queue": self.queue,
+            "items": "[" + ",".join(item.json for item in self.items) + "]",
+            "worker": worker_id,
+            "rings": self.rings,
+            "channel": self.channel,
+        }
 
 
 def enqueue_each(
@@ -41,24 +55,35 @@ def enqueue_each(
     Raises QueueNotFoundError, and ValueError for options that do not fit the queue. Unless it
     `skips`: ThrottledError or DuplicateMessageError where one is kept out, and then none is in.
     """
-    parameters = {
-        "queue": bundle.queue,
-        "items": "[" + ",".join(item.json for item in bundle.items) + "]",
-        "worker": worker_id,
-        "rings": bundle.rings,
-        "channel": bundle.channel,
-    }
-    rows = connection.execute(sql.enqueue_each(schema), parameters).all()
+    rows = connection.execute(sql.enqueue_each(schema), bundle.parameters(worker_id)).all()
     if not rows:
         raise QueueNotFoundError(bundle.queue)
     refused = [index for index, row in enumerate(rows) if row[5] is not None]
     _check_faults(connection, schema, bundle, [(index, rows[index][5]) for index in refused])
-    if refused:
-        out = refused if bundle.skips else range(len(rows))
-        _undo(connection, schema, bundle, rows, out)
-        if not bundle.skips:
-            raise _refusal(bundle, refused[0], rows[refused[0]])
-    return [_message(item, row, worker_id) for item, row in zip(bundle.items, rows, strict=True)]
+    out = refused if bundle.skips else range(len(rows))
+    freed = _undo(connection, schema, bundle, rows, out) if refused else set()
+    if refused and not bundle.skips:
+        raise _refusal(bundle, refused[0], rows[refused[0]])
+    found = [_message(item, row, worker_id) for item, row in zip(bundle.items, rows, strict=True)]
+    again = _for_nothing(bundle, rows, refused, freed)
+    if 0 < len(again) < len(found):
+        rest = replace(bundle, items=[bundle.items[index] for index in again])
+        late = enqueue_each(connection, schema, rest, worker_id)
+        for index, message in zip(again, late, strict=True):
+            found[index] = message
+    return found
+
+
+def _for_nothing(
+    bundle: Bundle, rows: Sequence[Any], refused: Sequence[int], freed: set[tuple[int, str]]
+) -> list[int]:
+    """Give the places of messages kept out by one that was itself kept out, for another reason."""
+    return [
+        index
+        for index in refused
+        for kind, key in keys_of(bundle.items[index])
+        if kind == _REFUSED_BY.get(rows[index][5]) and (kind, key) in freed
+    ]
 
 
 def _check_faults(
@@ -86,7 +111,7 @@ def _check_faults(
 
 def _refusal(bundle: Bundle, index: int, row: Any) -> PgqrsError:
     options, why = bundle.items[index].options, row[5]
-    at = index if len(bundle.items) > 1 else None
+    at = None if bundle.first is None else bundle.first + index
     if why == "window":
         left = row[6]
         wait = None if left is None else max(left, dt.timedelta())
@@ -97,8 +122,11 @@ def _refusal(bundle: Bundle, index: int, row: Any) -> PgqrsError:
 
 def _undo(
     connection: Connection, schema: str, bundle: Bundle, rows: Sequence[Any], out: Sequence[int]
-) -> None:
-    """Take back what was done for the messages at the places `out`, which are not to be in."""
+) -> set[tuple[int, str]]:
+    """Take back what was done for the messages at the places `out`, which are not to be in.
+
+    Gives the keys that are free again.
+    """
     taken = [
         (kind, key, rows[index][1])
         for index in out
@@ -110,6 +138,7 @@ def _undo(
         kinds, keys, owners = zip(*taken, strict=True) if taken else ((), (), ())
         arrays = {"kinds": list(kinds), "keys": list(keys), "owners": list(owners), "mids": mids}
         connection.execute(sql.undo(schema), {"queue": rows[0][0], **arrays})
+    return {(kind, key) for kind, key, _ in taken}
 
 
 def keys_of(item: Item) -> list[tuple[int, str]]:

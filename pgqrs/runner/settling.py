@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from pgqrs.operations import acknowledge, settle
 from pgqrs.operations.acknowledge import Fence
-from pgqrs.operations.lease import Lease
+from pgqrs.operations.lease import Lease, is_plain
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.runner.lane import Lane
 from pgqrs.runner.task import Return, Settlement, unstorable
@@ -135,6 +135,8 @@ class Settler:
 
     def _done(self, lane: Lane, batch: Sequence[Settlement], held: set[Fence]) -> None:
         lane.settled(batch)
+        if not is_plain(lane.steps.registration.policy):
+            lane.patience.woken()  # what this one held back
         lost = sum(each.fence not in held for each in batch)
         if lost:
             self._report.lost += lost

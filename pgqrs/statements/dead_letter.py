@@ -90,21 +90,16 @@ def replay(t: Tables) -> Executable:
     """Move up to `n` waiting dead letters of `queue` (its id) back to where they came from.
 
     They keep the id of the copy, and have all attempts anew. What nobody died for, whose queue is
-    gone, or what another of its key keeps out there, stays. Gives the ids.
+    gone, or what is kept out there, stays. Gives the ids.
     """
     m, q = t.messages, t.queues
-    chosen = union_all(
-        _some(t, m.c.state == READY, order=[m.c.priority.desc(), m.c.id]),
-        _some(t, m.c.state == DELAYED, order=[m.c.vt]),
-    ).subquery("waiting")
-    first = select(chosen.c.id).limit(_n()).scalar_subquery()
     origin = m.c.headers["pgqrs"]["dead_letter_of"]
     key = origin["key"].astext
     exclusive = q.c.policy == _text(QueuePolicy.EXCLUSIVE.value)
     free = func.coalesce(~(exclusive & stands_at(t, q.c.id, key, q, m)), true())
     back = (
         update(m)
-        .where(m.c.id == any_(func.array(first)), q.c.queue_name == origin["queue"].astext, free)
+        .where(_is_first(t), q.c.queue_name == origin["queue"].astext, free)
         .values(
             queue_id=q.c.id,
             state=READY,
@@ -121,6 +116,16 @@ def replay(t: Tables) -> Executable:
         .cte("back")
     )
     return select(back.c.id).add_cte(kept(t, back))
+
+
+def _is_first(t: Tables) -> ColumnElement[bool]:
+    m = t.messages
+    chosen = union_all(
+        _some(t, m.c.state == READY, order=[m.c.priority.desc(), m.c.id]),
+        _some(t, m.c.state == DELAYED, order=[m.c.vt]),
+    ).subquery("waiting")
+    first = select(chosen.c.id).limit(_n()).scalar_subquery()
+    return m.c.id == any_(func.array(first))
 
 
 def _some(t: Tables, state: ColumnElement[bool], order: list[Any]) -> Select[Any]:

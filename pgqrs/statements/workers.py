@@ -38,8 +38,7 @@ def register(t: Tables) -> Executable:
     Parameters: queue, kind, host, number (port or null), process, stale. A stale worker at the
     same host and port is marked stopped; workers without a port that were stopped longer than
     `stale` ago on this host are removed, so that short scripts leave no trail.
-    Gives (queue id, worker id, the queue's policy or null); no row: no such queue; a null worker
-    id: a live one is there.
+    Gives (queue id, worker id, policy or null); no queue: no row; a null worker id: a live one.
     """
     w = t.workers
     named = t.queues.c.queue_name == bindparam("queue", type_=Text)
