@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from line import Line
+from sqlalchemy import URL
 from waiting import until
 
 from pgqrs import Config, Message, NewMessage, PayloadError, QueueMessage
@@ -20,6 +24,7 @@ QUIET = {
     "enable_listen_notify": False,
     "poll_interval_seconds": 0.05,
 }
+ID = uuid.UUID("8a1f5c1e-0000-4000-8000-000000000001")
 HOUR = dt.timedelta(hours=1)
 
 
@@ -266,12 +271,29 @@ def test_an_operators_purge_spares_nobody(line: Line) -> None:
 
 def test_a_replay_is_kept_as_long_as_the_first(line: Line) -> None:
     """It has the same options, and no id of the caller's."""
-    first = line.producer.enqueue(
-        1, retain_for=60, message_id="8a1f5c1e-0000-4000-8000-000000000001"
-    )
+    first = line.producer.enqueue(1, retain_for=60, message_id=ID)
     line.admin.cancel_messages(first.id)
     again = line.admin.replay(first.id)
     assert again.message_id is None
     keep_until(line, 61)
     assert line.admin.maintain().expired_messages == 1
     assert line.admin.get_message(again.id).options == {"retain_for": 60}
+
+
+def test_a_role_with_the_rights_in_the_docs_can_do_all(role: str, line: Line, url: URL) -> None:
+    """Nothing of the plain way nor of options needs more than what is written there."""
+    page = (Path(__file__).parent.parent / "docs" / "guides" / "schema.md").read_text()
+    (grants,) = re.findall(r"```sql\n(GRANT USAGE ON SCHEMA.*?)```", page, re.DOTALL)
+    for grant in grants.strip().splitlines():
+        line.execute(grant.replace("TO app", f"TO {role}"))
+    config = Config.from_dsn(url.set(username=role).render_as_string(hide_password=False), **QUIET)
+    other = Line(config, "other", policy="fifo")
+    other.producer.enqueue(1)
+    other.producer.enqueue(2, ordering_key="a", message_id=ID, singleton_for=5, retain_for=60)
+    for message in other.consumer.dequeue_batch(2):
+        other.consumer.archive(message)
+        other.admin.replay(message.id)
+    other.admin.cancel_messages(other.producer.enqueue(3, ordering_key="b").id)
+    other.admin.maintain()
+    other.admin.delete_queue("other", force=True)
+    other.close()

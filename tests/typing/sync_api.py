@@ -1,7 +1,7 @@
 """What type checkers must see of the sync classes; never run, only checked by mypy and pyright."""
 
 import datetime as dt
-from typing import assert_type
+from typing import Any, assert_type
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
@@ -60,6 +60,14 @@ def producer(config: pgqrs.Config, queue: pgqrs.QueueInfo, session: Session) -> 
         assert_type(producer.enqueue_delayed('{"a": 1}', dt.timedelta(1)), pgqrs.QueueMessage)
         assert_type(producer.batch_enqueue([1, 2]), list[pgqrs.QueueMessage])
         assert_type(producer.batch_enqueue(iter([1]), atomic=False), int)
+        new = pgqrs.NewMessage({"a": 1}, singleton_for=5, headers={"a": 1})
+        assert_type(producer.enqueue(new, expire_in=5, message_id="1"), pgqrs.QueueMessage)
+        assert_type(producer.enqueue(1, on_conflict="skip"), pgqrs.QueueMessage | None)
+        assert_type(
+            producer.batch_enqueue([new], on_conflict="skip"), list[pgqrs.QueueMessage | None]
+        )
+        producer.enqueue(1, prority=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+        assert_type(message.headers, Any)
         assert_type(producer.extend_visibility(message, 5), pgqrs.QueueMessage)
         assert_type(producer.extend_visibility(message.id, 5), pgqrs.QueueMessage)
         assert_type(producer.rate_limit_status(), pgqrs.RateLimitStatus | None)
