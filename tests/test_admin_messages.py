@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -411,3 +412,17 @@ def test_under_asyncio(config: Config, producer: Producer) -> None:
             assert len(await admin.messages("q")) == 1
 
     asyncio.run(main())
+
+
+def test_a_message_is_shown_with_what_it_was_given(admin: Admin, producer: Producer) -> None:
+    """Its own id, its key and its options, in the queue and in the archive; of most, nothing."""
+    mine = uuid.uuid4()
+    options: dict[str, Any] = {"expire_in": 90, "retry_backoff": False, "singleton_for": 60}
+    sent = producer.enqueue(1, message_id=mine, singleton_key="ada", **options)
+    given = {"expire_in": 90.0, "retry_backoff": False, "window": "ada"}
+    (waiting,) = admin.messages("q")
+    admin.cancel_messages(sent.id)
+    for shown in (waiting, admin.get_message(sent.id)):
+        assert (shown.message_id, shown.key, shown.options) == (mine, "ada", given)
+    plain = admin.get_message(producer.enqueue(1).id)
+    assert (plain.message_id, plain.key, plain.options) == (None, None, None)

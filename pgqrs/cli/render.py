@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import os
 import sys
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
@@ -22,7 +23,7 @@ __all__ = ["Output", "console", "counted", "fields", "present", "printable"]
 
 _UNLIMITED: Final = 100_000
 _LONGEST_CELL: Final = 1_000
-_JSON_FIELDS: Final = ("payload", "headers", "output", "error")
+_JSON_FIELDS: Final = ("payload", "headers", "output", "error", "options")
 _COUNTS: Final = ("pending", "delayed", "locked", "archived", "total_messages")
 _HEADINGS: Final = {
     "consumer_worker_id": "worker id",
@@ -117,6 +118,8 @@ def _print_json(document: Any) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         return value.isoformat()
+    if isinstance(value, uuid.UUID):
+        return str(value)
     if isinstance(value, dt.timedelta):
         seconds = value.total_seconds()
         return int(seconds) if seconds.is_integer() else seconds
