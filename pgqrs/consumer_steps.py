@@ -24,8 +24,8 @@ from pgqrs.operations.settle import (
     RetryTerms,
     error_text,
     fail_many,
+    output_text,
 )
-from pgqrs.payload import Json, encode
 from pgqrs.registration import Registration
 from pgqrs.types import (
     ArchivedMessage,
@@ -63,12 +63,7 @@ class ConsumerSteps(WorkerSteps):
         super().__init__(registration, joined=joined)
         self.ledger = Ledger()
         self.leaser = Leaser(self)
-        self.retry_terms = RetryTerms(
-            max_attempts=self.config.max_attempts,
-            delay=dt.timedelta(seconds=self.config.retry_delay_seconds),
-            limit=dt.timedelta(seconds=self.config.retry_delay_max_seconds),
-            backoff=self.config.retry_backoff,
-        )
+        self.retry_terms = RetryTerms.of(self.config)
 
     def joining(self) -> Self:
         """Give the steps for the caller's transaction, with the same ledger."""
@@ -83,9 +78,8 @@ class ConsumerSteps(WorkerSteps):
     def archiving(self, held: Held, status: str, output: Any) -> Call[ArchivedMessage]:
         """Archive one. Raises LeaseLostError, PayloadError, ValueError."""
         checked_status(status)
-        value = Json(output) if isinstance(output, str) else output
-        text = None if output is None else encode(value)
-        return self._fenced(partial(self._archive, fence=self.fence(held), status=status, out=text))
+        text, fence = output_text(output), self.fence(held)
+        return self._fenced(partial(self._archive, fence=fence, status=status, out=text))
 
     def archiving_many(self, many: Iterable[Held]) -> Call[list[bool]]:
         """Archive as completed; says for each whether it was held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from pgqrs import Archive, Config, Messages, Producer
 from pgqrs.statements import (
     acknowledge,
     dead_letter,
+    identity,
     lifecycle,
     look,
     maintain,
@@ -424,6 +426,31 @@ INTERVENING = [
         )
         for queue in (STEADY, LATE, IDLE)
     ),
+]
+UNNAMED = str(uuid.UUID(int=2**64))
+LOOKING += [
+    case(
+        f"find {n} by what producers named them",
+        identity.find,
+        # Waiting, archived, nowhere, and under a name.
+        given(
+            queue="steady",
+            numbers=[310_001, 77, 10**9, None] * (n // 4),
+            keys=[None, None, None, UNNAMED] * (n // 4),
+        ),
+        *(PK, HISTORY),
+        n=n,
+    )
+    for n in (4, 100)
+]
+LOOKING += [
+    case(
+        "forget 10",
+        identity.forget,
+        given(queue=STEADY, mids=list(range(71, 80)), gone=[310_001], keys=[UNNAMED] * 10),
+        HISTORY,
+        n=10,
+    )
 ]
 BOUNDED = [
     case(

@@ -20,6 +20,8 @@ from sqlalchemy.ext.asyncio import (
 import pgqrs
 from pgqrs import Admin, Config, Consumer, Producer, Runner, WorkerHandle, aio
 from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncRunner, AsyncWorkerHandle
+from pgqrs.aio.boss import AsyncClient, AsyncClientBuilder
+from pgqrs.boss import Client, ClientBuilder
 
 pytestmark = pytest.mark.matrix
 
@@ -30,14 +32,15 @@ TWINS = [
     (Runner, AsyncRunner),
     (WorkerHandle, AsyncWorkerHandle),
 ]
-WITHOUT_IO = {"within", "add", "rate_limit_status"}
+BOSS_TWINS = [(Client, AsyncClient), (ClientBuilder, AsyncClientBuilder)]
+WITHOUT_IO = {"within", "add", "rate_limit_status", "builder", "schema", "url"}
 
 
 def public(cls: type) -> dict[str, Any]:
     return {name: getattr(cls, name) for name in dir(cls) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize(("sync", "twin"), TWINS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(("sync", "twin"), TWINS + BOSS_TWINS, ids=lambda cls: cls.__name__)
 def test_the_twins_have_the_same_surface(sync: type, twin: type) -> None:
     """What a sync class offers, its twin does with the same parameters, awaited where it sends."""
     ours, theirs = public(sync), public(twin)
@@ -59,6 +62,7 @@ def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
 def test_every_twin_is_public() -> None:
     """`pgqrs.aio` offers a twin of each class that works on a queue, and nothing else."""
     assert set(aio.__all__) == {twin.__name__ for _, twin in TWINS}
+    assert set(aio.boss.__all__) == {twin.__name__ for _, twin in BOSS_TWINS}
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ import pytest
 
 import pgqrs
 import pgqrs.aio
+import pgqrs.aio.boss
+import pgqrs.boss
 import pgqrs.embedded
 from pgqrs.config import Config
 from pgqrs.validation import ValidationConfig
@@ -27,6 +29,8 @@ SKIPPED = {"dist", "build", "site", "__pycache__", "LICENSE-APACHE"}
 PUBLIC = [
     *(("pgqrs", name) for name in pgqrs.__all__ if name != "__version__"),
     *(("pgqrs.aio", name) for name in pgqrs.aio.__all__),
+    *(("pgqrs.boss", name) for name in pgqrs.boss.__all__ if name != "QueuePolicy"),
+    *(("pgqrs.aio.boss", name) for name in pgqrs.aio.boss.__all__),
     *(("pgqrs.embedded", name) for name in pgqrs.embedded.__all__),
 ]
 

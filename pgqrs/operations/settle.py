@@ -6,10 +6,11 @@ import datetime as dt
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from sqlalchemy import Connection
 
+from pgqrs.config import Config
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import Lease, Terms, found, lease
 from pgqrs.payload import Json, encode
@@ -25,6 +26,7 @@ __all__ = [
     "fail_many",
     "finish_and_lease",
     "finish_many",
+    "output_text",
     "text_of",
 ]
 
@@ -58,6 +60,16 @@ class RetryTerms:
     delay: dt.timedelta
     limit: dt.timedelta
     backoff: bool
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Give those of a configuration."""
+        return cls(
+            max_attempts=config.max_attempts,
+            delay=dt.timedelta(seconds=config.retry_delay_seconds),
+            limit=dt.timedelta(seconds=config.retry_delay_max_seconds),
+            backoff=config.retry_backoff,
+        )
 
 
 def finish_many(
@@ -146,6 +158,13 @@ def extend_many(
     """Push unexpired leases out; gives the fences that held."""
     parameters = {**_many(fences, worker_id), "span": by}
     return {Fence(*row) for row in connection.execute(sql.extend_many(schema), parameters)}
+
+
+def output_text(output: Any) -> str | None:
+    """Give the JSON text that is kept of a result; None for none. Raises PayloadError."""
+    if output is None:
+        return None
+    return encode(Json(output) if isinstance(output, str) else output)
 
 
 def error_text(error: Any) -> str:

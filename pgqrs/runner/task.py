@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pgqrs.operations.acknowledge import Fence, fence_of
-from pgqrs.operations.settle import Failure, Finish, error_text
+from pgqrs.operations.settle import Failure, Finish, error_text, output_text
 from pgqrs.outcome import Dead, Done, Retry
-from pgqrs.payload import Json, encode
 from pgqrs.types import QueueMessage, span
 
 __all__ = [
@@ -139,9 +138,7 @@ def _ending(fence: Fence, result: Any) -> Settlement:
     if isinstance(result, Dead):
         return Finish(fence, "dead", error=error_text(result.reason))
     output = result.output if isinstance(result, Done) else result
-    if output is None:
-        return Finish(fence)
-    return Finish(fence, output=encode(Json(output) if isinstance(output, str) else output))
+    return Finish(fence, output=output_text(output))
 
 
 def unstorable(settlement: Settlement, reason: str) -> Failure:
