@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from pgqrs import Admin, Consumer, Producer
 from pgqrs.cli.app import run
+from pgqrs.new_message import MessageOptions, MoreOptions
 
 Line = Callable[..., tuple[int, str, str]]
 Ask = Callable[..., Any]
@@ -187,3 +189,57 @@ def test_a_queue_gets_its_dead_letter_queue(line: Line, ask: Ask, admin: Admin) 
     assert status == 1
     assert "is the dead letter queue of 'work'" in complaints
     assert admin.get_queue("letters")
+
+
+GIVEN = {
+    "priority": (7, 7),
+    "deliver_at": ("2030-01-31T09:00+01:00", "2030-01-31T08:00:00+00:00"),
+    "max_attempts": (4, 4),
+    "retry_delay": (9, 9.0),
+    "retry_delay_max": (99, 99.0),
+    "retry_backoff": ("--no-backoff", False),
+    "expire_in": (60, 60.0),
+    "retain_for": (3600, 3600.0),
+    "dead_letter": ("letters", "letters"),
+    "singleton_key": ("ada", "ada"),
+    "singleton_for": (30, "ada"),
+    "message_id": ("5f0c0b5e-1d1f-4a2e-9d4a-2f8f8c1d0a01", "5f0c0b5e-1d1f-4a2e-9d4a-2f8f8c1d0a01"),
+    "headers": ("trace=a=b", {"trace": "a=b"}),
+}
+WHERE = {"deliver_at": "vt", "singleton_key": "key", "singleton_for": "window"}
+
+
+def test_a_message_is_sent_with_any_option(line: Line, ask: Ask) -> None:
+    """Each option of the library's has one, and arrives; `show` shows it."""
+    words: list[object] = []
+    for name, (word, _) in GIVEN.items():
+        flag = {"headers": "--header"}.get(name, f"--{name.replace('_', '-')}")
+        words += [word] if name == "retry_backoff" else [flag, word]
+    sent = ask("message", "send", "work", "1", *words)
+    shown = ask("message", "show", sent["id"])
+    shown |= shown["options"]
+    shown["vt"] = dt.datetime.fromisoformat(shown["vt"]).astimezone(dt.UTC).isoformat()
+    found = {name: shown[WHERE.get(name, name)] for name in GIVEN}
+    assert found == {name: kept for name, (_, kept) in GIVEN.items()}
+    library = MessageOptions.__annotations__ | MoreOptions.__annotations__
+    assert GIVEN.keys() | {"delay", "ordering_key"} == library.keys()
+    _, table, _ = line("message", "show", sent["id"])
+    assert '"expire_in": 60.0' in table
+
+
+def test_a_message_that_is_kept_out(line: Line, ask: Ask) -> None:
+    """An error, and with --skip-conflict none; bad values are errors of usage."""
+    assert ask("queue", "create", "fifo", "--policy", "fifo")["policy"] == "fifo"
+    assert ask("queue", "list")[0]["policy"] == "fifo"
+    assert "fifo" in line("queue", "get", "fifo")[1]
+    assert ask("message", "send", "fifo", "1", "--ordering-key", "k", "--delay", 60)["key"] == "k"
+    window = ("message", "send", "work", "1", "--singleton-for", 60)
+    assert ask(*window)["id"] > 0
+    status, out, complaints = line(*window)
+    assert (status, out) == (1, "")
+    assert "window" in complaints
+    assert ask(*window, "--skip-conflict") == {"queue_name": "work", "id": None}
+    assert line(*window, "--skip-conflict")[1] == "another message keeps it out\n"
+    for bad in (("--header", "x"), ("--deliver-at", "soon"), ("--message-id", "17")):
+        assert line("message", "send", "work", "1", *bad)[0] == 2
+    assert line("queue", "create", "other", "--policy", "none")[0] == 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pgqrs.cli.message_options import taking_message_options
 from pgqrs.cli.options import options_of
 from pgqrs.errors import PayloadError
 
@@ -28,21 +29,13 @@ _COLUMNS = ("id", "read_ct", "consumer_worker_id", "vt", "payload")
 
 
 @app.command(epilog="""Example: pgqrs message send my_queue '{"task": "process", "id": 123}'""")
+@taking_message_options
 def send(
     context: typer.Context,
     queue: Queue,
     payload: Annotated[str, typer.Argument(help="JSON text, or - for standard input.")],
     *,
-    priority: Annotated[
-        int, typer.Option(min=-32768, max=32767, metavar="N", help="Higher ones are leased first.")
-    ] = 0,
-    delay: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long until it is due.")
-    ] = 0,
-    max_attempts: Annotated[
-        int | None,
-        typer.Option(min=1, max=1_000_000, metavar="N", help="Leases before it is dead."),
-    ] = None,
+    given: dict[str, Any],
 ) -> None:
     """Add a message to a queue."""
     from pgqrs.producer import Producer
@@ -50,8 +43,11 @@ def send(
     options = options_of(context)
     text = _json_text(sys.stdin.buffer.read() if payload == "-" else payload)
     with Producer(options.config(), queue) as producer:
-        message = producer.enqueue(text, priority=priority, delay=delay, max_attempts=max_attempts)
-    options.output.one(message, _SENT)
+        message = producer.enqueue(text, **given)
+    if message is None:
+        options.output.done("another message keeps it out", queue_name=queue, id=None)
+    else:
+        options.output.one(message, _SENT)
 
 
 @app.command(epilog="Example: pgqrs message read my_queue --count 5 --lock-time 30")

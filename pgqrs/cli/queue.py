@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from pgqrs.cli.failures import UsageError, confirm
 from pgqrs.cli.options import options_of
 from pgqrs.cli.render import counted
+from pgqrs.cli.taking import taking
+from pgqrs.policy import QueuePolicy
 
 __all__ = ["app"]
 
@@ -26,78 +28,77 @@ class ArchiveModes(StrEnum):
 
 Name = Annotated[str, typer.Argument(help="The name of the queue.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-LockTime = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="SECONDS", help="How long a lease lasts, unless the reader says."),
-]
-MaxAttempts = Annotated[
-    int | None,
-    typer.Option(min=1, max=1_000_000, metavar="N", help="Leases before a message is dead."),
-]
-Mode = Annotated[
-    ArchiveModes | None,
-    typer.Option(
-        metavar="MODE",
-        help="What completed messages leave: full, meta (no contents) or none.",
-    ),
-]
-RetryDelay = Annotated[
-    float | None, typer.Option(min=0, metavar="SECONDS", help="When a failed message is due again.")
-]
-RetryDelayMax = Annotated[
-    float | None, typer.Option(min=0, metavar="SECONDS", help="The most that retries are apart.")
-]
-RetryBackoff = Annotated[
-    bool | None,
-    typer.Option("--backoff/--no-backoff", help="Whether the delay doubles with each attempt."),
-]
-Retention = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="SECONDS", help="How long finished messages are kept."),
-]
-DeadLetter = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="The queue that gets a copy of what dies; '' for none."),
-]
 Exact = Annotated[bool, typer.Option("--exact", help="Count beyond 10,000.")]
 
-_COLUMNS = ("id", "queue_name", "paused", "visibility_timeout", "max_attempts", "archive_mode")
+
+def _seconds(name: str, help_: str) -> Any:
+    return Annotated[float | None, typer.Option(name, min=0, metavar="SECONDS", help=help_)]
+
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "visibility_timeout": _seconds(
+        "--lock-time", "How long a lease lasts, unless the reader says."
+    ),
+    "max_attempts": Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, metavar="N", help="Leases before a message is dead."),
+    ],
+    "archive_mode": Annotated[
+        ArchiveModes | None,
+        typer.Option(
+            metavar="MODE",
+            help="What completed messages leave: full, meta (no contents) or none.",
+        ),
+    ],
+    "retry_delay": _seconds("--retry-delay", "When a failed message is due again."),
+    "retry_delay_max": _seconds("--retry-delay-max", "The most that retries are apart."),
+    "retry_backoff": Annotated[
+        bool | None,
+        typer.Option("--backoff/--no-backoff", help="Whether the delay doubles with each attempt."),
+    ],
+    "retention": _seconds("--retention", "How long finished messages are kept."),
+    "dead_letter": Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The queue that gets a copy of what dies; '' for none."),
+    ],
+}
+_POLICY: Final = Annotated[
+    QueuePolicy | None,
+    typer.Option(
+        metavar="POLICY",
+        help="What it allows of messages with one key, for good: standard, short, singleton,"
+        " stately, exclusive or fifo.",
+    ),
+]
+_COLUMNS = (
+    "id",
+    "queue_name",
+    "paused",
+    "visibility_timeout",
+    "max_attempts",
+    "archive_mode",
+    "policy",
+)
 _METRICS = ("queue_name", "paused", "pending", "delayed", "locked", "archived")
 _OLDEST = ("oldest_pending_age",)
 _TOTAL = ("total_messages", "oldest_pending_at")
 
 
 @app.command(epilog="Example: pgqrs queue create my_queue --lock-time 60 --max-attempts 3")
+@taking(_OPTIONS | {"policy": _POLICY})
 def create(
     context: typer.Context,
     name: Name,
     *,
-    lock_time: LockTime = None,
-    max_attempts: MaxAttempts = None,
-    archive_mode: Mode = None,
-    retry_delay: RetryDelay = None,
-    retry_delay_max: RetryDelayMax = None,
-    retry_backoff: RetryBackoff = None,
-    retention: Retention = None,
-    dead_letter: DeadLetter = None,
+    given: dict[str, Any],
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="Leave a queue of this name as it is.")
     ] = False,
 ) -> None:
     """Create a queue."""
     options = options_of(context)
-    changes = _given(
-        visibility_timeout=lock_time,
-        max_attempts=max_attempts,
-        archive_mode=archive_mode,
-        retry_delay=retry_delay,
-        retry_delay_max=retry_delay_max,
-        retry_backoff=retry_backoff,
-        retention=retention,
-        dead_letter=dead_letter,
-    )
     with options.admin() as admin:
-        options.output.one(admin.create_queue(name, exist_ok=exist_ok, **changes))
+        options.output.one(admin.create_queue(name, exist_ok=exist_ok, **given))
 
 
 @app.command("list", epilog="Example: pgqrs queue list")
@@ -165,35 +166,14 @@ def delete(
 
 
 @app.command(epilog="Example: pgqrs queue update my_queue --max-attempts 10")
-def update(
-    context: typer.Context,
-    name: Name,
-    *,
-    lock_time: LockTime = None,
-    max_attempts: MaxAttempts = None,
-    archive_mode: Mode = None,
-    retry_delay: RetryDelay = None,
-    retry_delay_max: RetryDelayMax = None,
-    retry_backoff: RetryBackoff = None,
-    retention: Retention = None,
-    dead_letter: DeadLetter = None,
-) -> None:
+@taking(_OPTIONS)
+def update(context: typer.Context, name: Name, *, given: dict[str, Any]) -> None:
     """Change defaults of a queue; those not given stay."""
     options = options_of(context)
-    changes = _given(
-        visibility_timeout=lock_time,
-        max_attempts=max_attempts,
-        archive_mode=archive_mode,
-        retry_delay=retry_delay,
-        retry_delay_max=retry_delay_max,
-        retry_backoff=retry_backoff,
-        retention=retention,
-        dead_letter=dead_letter,
-    )
-    if not changes:
+    if not given:
         raise UsageError("nothing to change: give an option", context)
     with options.admin() as admin:
-        options.output.one(admin.update_queue(name, **changes))
+        options.output.one(admin.update_queue(name, **given))
 
 
 @app.command(epilog="Example: pgqrs queue pause my_queue")
@@ -210,7 +190,3 @@ def resume(context: typer.Context, name: Name) -> None:
     options = options_of(context)
     with options.admin() as admin:
         options.output.one(admin.resume_queue(name))
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
