@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pgqrs.new_message import MessageOptions, NewMessage
     from pgqrs.operations.queues import QueueOptions
     from pgqrs.outcome import Dead, Done, Retry
+    from pgqrs.overview import SystemStats, TableStats
     from pgqrs.payload import Json
     from pgqrs.policy import QueuePolicy
     from pgqrs.producer import Producer
@@ -134,7 +135,9 @@ __all__ = [
     "SchemaError",
     "SchemaMissingError",
     "SchemaVersionError",
+    "SystemStats",
     "Table",
+    "TableStats",
     "ThrottledError",
     "UnavailableError",
     "ValidationConfig",
@@ -197,6 +200,7 @@ _MODULES = {
     "new_message": ("MessageOptions", "NewMessage"),
     "operations.queues": ("QueueOptions",),
     "outcome": ("Dead", "Done", "Retry"),
+    "overview": ("SystemStats", "TableStats"),
     "payload": ("Json",),
     "policy": ("QueuePolicy",),
     "producer": ("Producer",),

@@ -16,6 +16,7 @@ from pgqrs.config import Config
 from pgqrs.errors import QueryTimeoutError
 from pgqrs.message_steps import MessageSteps
 from pgqrs.operations.queues import QueueOptions
+from pgqrs.overview import SystemStats
 from pgqrs.types import (
     Duration,
     Finding,
@@ -153,6 +154,13 @@ class Admin(MessageAdmin):
     def all_queues_metrics(self, *, exact: bool = False) -> list[QueueMetrics]:
         """Measure every queue, by name; counts stop at 10,000 unless `exact`."""
         return self.binding.run(self._steps.measuring_all(exact=exact))
+
+    def system_stats(self, *, exact: bool = False) -> SystemStats:
+        """Measure everything: totals of queues and workers, sizes of tables, versions.
+
+        The counts of each queue stop at 10,000 unless `exact`.
+        """
+        return self.binding.run(self._steps.measuring_everything(exact=exact))
 
     def workers(self, queue: str | None = None) -> list[WorkerInfo]:
         """List the workers of one queue, or all of them, by id; stopped ones too."""

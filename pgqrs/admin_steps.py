@@ -15,6 +15,7 @@ from pgqrs.lifecycle import Lifecycle
 from pgqrs.operations import lifecycle, maintain, queues, supervise, workers
 from pgqrs.operations.maintain import MaintenanceTerms
 from pgqrs.operations.queues import QueueOptions
+from pgqrs.overview import SystemStats, system_stats
 from pgqrs.types import (
     Duration,
     Maintenance,
@@ -98,6 +99,11 @@ class AdminSteps:
     def measuring_all(self, *, exact: bool) -> Call[list[QueueMetrics]]:
         """Measure all queues."""
         return call(queues.all_metrics, self.schema, None if exact else queues.COUNT_LIMIT)
+
+    def measuring_everything(self, *, exact: bool) -> Call[SystemStats]:
+        """Measure queues, workers, tables and the server."""
+        limit = None if exact else queues.COUNT_LIMIT
+        return call(system_stats, self.schema, limit, self._stale)
 
     def listing_workers(self, queue: str | None) -> Call[list[WorkerInfo]]:
         """List workers."""

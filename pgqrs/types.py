@@ -265,8 +265,12 @@ class QueueMetrics:
     `pending` messages are due and free to lease (expired leases among them), `delayed` are not yet
     due, `locked` are leased; `total_messages` is their sum, without the archive. Unless exact
     counts were asked for, each count stops at `limit`, and `capped` says whether one did.
-    `unhandled_types` counts messages by type that no worker so far had a handler for: they are
-    among the delayed, given back each time before anything was begun.
+    `dead` counts what ran out of attempts, among the newest `limit` archived messages that did not
+    complete. `unhandled_types` counts messages by type that no worker so far had a handler for:
+    they are among the delayed, given back each time before anything was begun.
+    `rate_in` and `rate_out` are messages a second that were enqueued and archived in the last
+    minute, or in the shorter time that the newest 2,000 rows tell of; what was deleted leaves no
+    trace, so both are None under the archive mode `none`.
     """
 
     queue_id: int
@@ -279,6 +283,9 @@ class QueueMetrics:
     oldest_pending_at: dt.datetime | None
     oldest_pending_age: dt.timedelta | None
     limit: int | None
+    dead: int = 0
+    rate_in: float | None = None
+    rate_out: float | None = None
     unhandled_types: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property

@@ -265,12 +265,12 @@ SETTLING = [
 ]
 CAP = 1000
 MEASURING = [
-    # Five counts, types and four heads, each row of a count at most a visit to its page.
+    # Six counts, types, rates and four heads, each row of a count at most a visit to its page.
     case(
         f"metrics of {queue}",
         measure.one_queue,
         given(queue=queue, cap=CAP),
-        *(READY, DELAYED, LEASED, HISTORY),
+        *(READY, DELAYED, LEASED, HISTORY, PK, "archive_unfinished"),
         n=6 * CAP,
         each=1,
         base=100,

@@ -24,7 +24,7 @@ __all__ = ["Output", "console", "counted", "fields", "present", "printable"]
 _UNLIMITED: Final = 100_000
 _LONGEST_CELL: Final = 1_000
 _JSON_FIELDS: Final = ("payload", "headers", "output", "error", "options")
-_COUNTS: Final = ("pending", "delayed", "locked", "archived", "total_messages")
+_COUNTS: Final = ("pending", "delayed", "locked", "archived", "dead", "total_messages")
 _HEADINGS: Final = {
     "consumer_worker_id": "worker id",
     "oldest_pending_age": "oldest",
@@ -158,6 +158,8 @@ def _cell(name: str, value: Any, record: Mapping[str, Any]) -> Text:
 def _for_people(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
     if isinstance(value, dt.datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
     if isinstance(value, dt.timedelta):

@@ -8,17 +8,20 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Executable,
+    Select,
     Text,
     bindparam,
     cast,
     func,
     literal_column,
     select,
+    true,
 )
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import counted, in_order
+from pgqrs.statements.rates import newest, rates, recent
 
 __all__ = ["every_queue", "one_queue"]
 
@@ -26,13 +29,20 @@ __all__ = ["every_queue", "one_queue"]
 @per_schema
 def one_queue(t: Tables) -> Executable:
     """Measure the queue named `queue`, each count up to `cap` (null: exact)."""
-    return select(*_measures(t)).where(t.queues.c.queue_name == bindparam("queue", type_=Text))
+    return _measured(t).where(t.queues.c.queue_name == bindparam("queue", type_=Text))
 
 
 @per_schema
 def every_queue(t: Tables) -> Executable:
     """Measure all queues, by name."""
-    return select(*_measures(t)).order_by(t.queues.c.queue_name)
+    return _measured(t).order_by(t.queues.c.queue_name)
+
+
+def _measured(t: Tables) -> Select[Any]:
+    latest = newest(t)
+    history = recent(t, latest)
+    columns = (*_measures(t), *rates(t, latest, history), _unhandled(t).label("unhandled_types"))
+    return select(*columns).select_from(t.queues.join(history, true()))
 
 
 def _measures(t: Tables) -> list[ColumnElement[Any]]:
@@ -55,8 +65,22 @@ def _measures(t: Tables) -> list[ColumnElement[Any]]:
         oldest.label("oldest_pending_at"),
         (now - oldest).label("oldest_pending_age"),
         bindparam("cap", type_=BigInteger).label("limit"),
-        _unhandled(t).label("unhandled_types"),
+        _dead(t).label("dead"),
     ]
+
+
+def _dead(t: Tables) -> ColumnElement[Any]:
+    """Count what died, among the newest of what did not complete."""
+    a = t.archive
+    unfinished = select(a.c.status).where(
+        a.c.queue_id == t.queues.c.id, a.c.status != literal_column("'completed'", Text)
+    )
+    limit = bindparam("cap", type_=BigInteger)
+    newest_ones = in_order(unfinished, a.c.id.desc(), limit=limit).correlate(t.queues)
+    found = newest_ones.subquery("unfinished")
+    died = found.c.status == literal_column("'dead'", Text)
+    count = select(func.count()).select_from(found).where(died)
+    return count.correlate(t.queues).scalar_subquery()
 
 
 def _unhandled(t: Tables) -> ColumnElement[Any]:

@@ -16,6 +16,7 @@ async def admin(config: pgqrs.Config) -> None:
         assert_type(await admin.list_queues(), list[pgqrs.QueueInfo])
         assert_type(await admin.purge_queue("q"), int)
         assert_type(await admin.queue_metrics("q"), pgqrs.QueueMetrics)
+        assert_type(await admin.system_stats(), pgqrs.SystemStats)
         assert_type(admin.pool, AsyncEngine)
         assert_type(await admin.get_message(1), pgqrs.MessageInfo)
         assert_type(await admin.cancel_messages([1, 2]), list[bool])

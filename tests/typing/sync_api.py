@@ -25,6 +25,7 @@ def admin(config: pgqrs.Config, engine: Engine) -> None:
         assert_type(admin.purge_queue("q"), int)
         assert_type(admin.purge_archive(older_than=dt.timedelta(days=1)), int)
         assert_type(admin.queue_metrics("q"), pgqrs.QueueMetrics)
+        assert_type(admin.system_stats(exact=True), pgqrs.SystemStats)
         assert_type(admin.all_queues_metrics(exact=True), list[pgqrs.QueueMetrics])
         assert_type(admin.pool, Engine)
         assert_type(admin.get_message(1), pgqrs.MessageInfo)
