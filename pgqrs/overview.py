@@ -69,6 +69,8 @@ class SystemStats:
     stopped_workers: int
     stale_workers: int
     tables: tuple[TableStats, ...]
+    by_queue: tuple[QueueMetrics, ...]
+    """What the sums are made of, by name."""
 
     @property
     def total_messages(self) -> int:
@@ -93,6 +95,7 @@ def system_stats(
         enqueued_total=given,
         removed_total=removed,
         tables=tuple(TableStats(*row) for row in sizes),
+        by_queue=tuple(every),
         **_of_queues(every),
         **dict(zip(_WORKERS, workers, strict=True)),
     )

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from pgqrs._version import __version__
-from pgqrs.cli import admin, alembic, archive, dlq, embedded, message, queue, schema, worker
+from pgqrs.cli import (
+    admin,
+    alembic,
+    archive,
+    dlq,
+    embedded,
+    message,
+    metrics,
+    queue,
+    schema,
+    worker,
+)
 from pgqrs.cli.demo import command as demo
 from pgqrs.cli.failures import UsageError, complain, explain_usage, status_of
 from pgqrs.cli.options import Format, Options
@@ -20,7 +31,7 @@ from pgqrs.errors import PgqrsError
 __all__ = ["app", "run"]
 
 app = typer.Typer(name="pgqrs", cls=Root, pretty_exceptions_enable=False)
-for part in (schema, alembic, queue, message, archive, dlq, worker, admin, demo, embedded):
+for part in (schema, alembic, queue, message, archive, dlq, worker, metrics, admin, demo, embedded):
     app.add_typer(part.app)
 
 

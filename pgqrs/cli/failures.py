@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 import typer
 from rich.text import Text
@@ -67,7 +67,7 @@ def confirm(question: str, *, yes: bool) -> None:
         abort("aborted, and nothing was changed: answer y, or pass --yes")
 
 
-def abort(sentence: str) -> None:
+def abort(sentence: str) -> NoReturn:
     """Print an error and exit with 1."""
     complain(sentence)
     raise typer.Exit(1)

@@ -81,6 +81,7 @@ _COLUMNS = (
 )
 _METRICS = ("queue_name", "paused", "pending", "delayed", "locked", "archived")
 _OLDEST = ("oldest_pending_age",)
+_RATES = ("dead", "rate_in", "rate_out")
 _TOTAL = ("total_messages", "oldest_pending_at")
 
 
@@ -130,10 +131,10 @@ def metrics(
     with options.admin() as admin:
         if name is not None:
             found = admin.queue_metrics(name, exact=exact)
-            options.output.one(found, (*_METRICS, *_TOTAL, *_OLDEST, "unhandled_types"))
+            options.output.one(found, (*_METRICS, *_TOTAL, *_RATES, *_OLDEST, "unhandled_types"))
         else:
             every = admin.all_queues_metrics(exact=exact)
-            options.output.many(every, (*_METRICS, *_OLDEST), "there are no queues")
+            options.output.many(every, (*_METRICS, *_RATES, *_OLDEST), "there are no queues")
 
 
 @app.command(epilog="Example: pgqrs queue purge my_queue --yes")

@@ -29,6 +29,8 @@ _HEADINGS: Final = {
     "consumer_worker_id": "worker id",
     "oldest_pending_age": "oldest",
     "queue_name": "queue",
+    "rate_in": "in /s",
+    "rate_out": "out /s",
     "read_ct": "read_ct",
 }
 
@@ -123,6 +125,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dt.timedelta):
         seconds = value.total_seconds()
         return int(seconds) if seconds.is_integer() else seconds
+    if dataclasses.is_dataclass(value):
+        return fields(value)
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
@@ -130,7 +134,7 @@ def _table(records: list[dict[str, Any]], columns: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         kinds = {type(record[name]) for record in records}
-        justify: JustifyMethod = "right" if kinds <= {int, type(None)} else "left"
+        justify: JustifyMethod = "right" if kinds <= {int, float, type(None)} else "left"
         table.add_column(_heading(name), justify=justify, overflow="fold")
     for record in records:
         table.add_row(*(_cell(name, record[name], record) for name in columns))
