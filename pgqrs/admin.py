@@ -215,6 +215,29 @@ class Admin(MessageAdmin):
         """
         self.binding.run(self._steps.deleting_worker(worker_id))
 
+    def diagnose(self, *, fix: bool = False) -> list[Finding]:
+        """Examine everything that queues depend on; say what is amiss, with what mends it.
+
+        With `fix` what can be mended safely is: ids, dead rows, statistics, stale workers. Checks
+        that need a connection of their own are left out within a transaction of yours, where
+        `fix` is a TypeError.
+        """
+        from pgqrs.doctor import of_hearing
+
+        if fix and self.binding.is_joined:
+            raise TypeError("mending needs a connection outside of a transaction of yours")
+        found = self.binding.run(self._steps.diagnosing(fix=fix))
+        if isinstance(self.binding, EngineBinding):
+            found += of_hearing(self.binding.apart, self.binding.config)
+        return found
+
+    def bump_ids(self) -> dict[str, int]:
+        """Go on with ids past the highest in use; gives that by table, where it was needed.
+
+        For after a restore of the rows alone, before anybody enqueues.
+        """
+        return self.binding.run(self._steps.bumping_ids())
+
     def maintain(self) -> Maintenance:
         """Do one round of what running workers do every `cleanup_interval_seconds`.
 

@@ -12,12 +12,13 @@ from pgqrs.checks import checked_name
 from pgqrs.config import Config
 from pgqrs.forking import forget_in_child
 from pgqrs.lifecycle import Lifecycle
-from pgqrs.operations import lifecycle, maintain, queues, supervise, workers
+from pgqrs.operations import ids, lifecycle, maintain, queues, supervise, workers
 from pgqrs.operations.maintain import MaintenanceTerms
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.overview import SystemStats, system_stats
 from pgqrs.types import (
     Duration,
+    Finding,
     Maintenance,
     QueueInfo,
     QueueMetrics,
@@ -140,6 +141,16 @@ class AdminSteps:
     def maintaining(self) -> Call[Maintenance]:
         """Do one round of maintenance, but for the VACUUM."""
         return call(maintain.maintain, self.schema, self._terms)
+
+    def diagnosing(self, *, fix: bool) -> Call[list[Finding]]:
+        """Examine everything that a connection can tell."""
+        from pgqrs.doctor import Terms, examine  # loads Alembic, which workers can do without
+
+        return call(examine, Terms(self.schema, self._stale), fix=fix)
+
+    def bumping_ids(self) -> Call[dict[str, int]]:
+        """Go on with ids past those in use."""
+        return call(ids.bump, self.schema)
 
     def vacuuming(self) -> Call[bool]:
         """Vacuum the messages, outside of a transaction."""

@@ -334,14 +334,17 @@ class RateLimitStatus:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that `verify` found missing or different, and what mends it.
+    """Something that `verify` or `diagnose` found amiss, and what mends it.
 
-    `severity` is "error" where pgqrs cannot work as it should, else "warning".
+    `severity` is "error" where pgqrs cannot work as it should, else "warning"; "note" for what this
+    role may not see. `mended` says that it was so, until just now.
     """
 
     severity: str
     message: str
     remedy: str
+    check: str = "schema"
+    mended: bool = False
 
 
 def span(duration: Duration) -> dt.timedelta:

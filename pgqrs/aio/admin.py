@@ -209,6 +209,27 @@ class AsyncAdmin(AsyncMessageAdmin):
         """
         await self.binding.run(self._steps.deleting_worker(worker_id))
 
+    async def diagnose(self, *, fix: bool = False) -> list[Finding]:
+        """Examine everything that queues depend on; say what is amiss, with what mends it.
+
+        Contract and errors are those of `pgqrs.Admin.diagnose`.
+        """
+        from pgqrs.doctor import of_hearing
+
+        if fix and self.binding.is_joined:
+            raise TypeError("mending needs a connection outside of a transaction of yours")
+        found = await self.binding.run(self._steps.diagnosing(fix=fix))
+        if isinstance(self.binding, AsyncEngineBinding):
+            found += await asyncio.to_thread(of_hearing, self.binding.apart, self.binding.config)
+        return found
+
+    async def bump_ids(self) -> dict[str, int]:
+        """Go on with ids past the highest in use; gives that by table, where it was needed.
+
+        For after a restore of the rows alone, before anybody enqueues.
+        """
+        return await self.binding.run(self._steps.bumping_ids())
+
     async def maintain(self) -> Maintenance:
         """Do one round of what running workers do every `cleanup_interval_seconds`.
 

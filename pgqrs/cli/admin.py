@@ -26,3 +26,13 @@ def maintain(context: typer.Context) -> None:
     options = options_of(context)
     with options.admin() as admin:
         options.output.one(admin.maintain())
+
+
+@app.command(name="bump-ids", epilog="Example: pgqrs admin bump-ids")
+def bump_ids(context: typer.Context) -> None:
+    """Go on with ids past the highest in use, after a restore of the rows alone."""
+    options = options_of(context)
+    with options.admin() as admin:
+        moved = admin.bump_ids()
+    each = ", ".join(f"{table} goes on after {highest:,}" for table, highest in moved.items())
+    options.output.done(each or "all ids go on after those in use", **moved)

@@ -14,6 +14,7 @@ from pgqrs.cli import (
     alembic,
     archive,
     dlq,
+    doctor,
     embedded,
     message,
     metrics,
@@ -31,7 +32,20 @@ from pgqrs.errors import PgqrsError
 __all__ = ["app", "run"]
 
 app = typer.Typer(name="pgqrs", cls=Root, pretty_exceptions_enable=False)
-for part in (schema, alembic, queue, message, archive, dlq, worker, metrics, admin, demo, embedded):
+for part in (
+    schema,
+    alembic,
+    queue,
+    message,
+    archive,
+    dlq,
+    worker,
+    metrics,
+    doctor,
+    admin,
+    demo,
+    embedded,
+):
     app.add_typer(part.app)
 
 

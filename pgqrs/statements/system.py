@@ -59,4 +59,4 @@ def workers(t: Tables) -> Executable:
     silent = "shutdown_at IS NULL AND heartbeat_at < clock_timestamp() - :age"
     counts = [f"status = '{status}'" for status in ("ready", "suspended", "stopped")]
     columns = ", ".join(f"count(*) FILTER (WHERE {which})" for which in (*counts, silent))
-    return text(f"SELECT {columns} FROM {named(t.workers)}")  # noqa: S608 - our own names
+    return text(f"SELECT {columns} FROM {named(t.workers)}")

@@ -1,0 +1,27 @@
+"""See that no id is given out twice."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from pgqrs.statements import ids as sql
+
+__all__ = ["behind", "bump"]
+
+
+def behind(connection: Connection, schema: str) -> dict[str, tuple[int | None, int]]:
+    """Give by table (last id given, highest in use) where the next id would be in use already.
+
+    The last id is None where this role may not see it.
+    """
+    rows = connection.execute(sql.looked_at(schema))
+    return {
+        name: (last, highest)
+        for name, last, highest in rows
+        if highest is not None and (last is None or last < highest)
+    }
+
+
+def bump(connection: Connection, schema: str) -> dict[str, int]:
+    """Go on with ids past the highest in use; gives that by table, where it was needed."""
+    return {row[0]: row[1] for row in connection.execute(sql.bump(schema))}
