@@ -88,7 +88,8 @@ def unseen() -> Executable:
     """Give (role, number of sessions here whose transactions this role may not see)."""
     return text(
         "SELECT current_user, count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND backend_type = 'client backend'"
+        " WHERE datname = current_database()"
+        " AND coalesce(backend_type, 'client backend') = 'client backend'"
         " AND NOT pg_has_role('pg_read_all_stats', 'USAGE')"
         " AND (usesysid IS NULL OR NOT pg_has_role(usesysid, 'USAGE'))"
     )

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 import pgqrs
 from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncRunner
+from pgqrs.types import Finding
 
 
 async def admin(config: pgqrs.Config) -> None:
@@ -16,6 +17,8 @@ async def admin(config: pgqrs.Config) -> None:
         assert_type(await admin.list_queues(), list[pgqrs.QueueInfo])
         assert_type(await admin.purge_queue("q"), int)
         assert_type(await admin.queue_metrics("q"), pgqrs.QueueMetrics)
+        assert_type(await admin.diagnose(fix=True), list[Finding])
+        assert_type(await admin.bump_ids(), dict[str, int])
         assert_type(await admin.system_stats(), pgqrs.SystemStats)
         assert_type(admin.pool, AsyncEngine)
         assert_type(await admin.get_message(1), pgqrs.MessageInfo)
