@@ -50,7 +50,7 @@ FORGOTTEN = """
 DELETE FROM pgqrs_messages;
 DELETE FROM pgqrs_archive;
 """
-HELD_BACK = ("CREATE TEMPORARY TABLE held_back AS SELECT * FROM pgqrs_messages",)
+KEPT_LOOKS = ("CREATE TEMPORARY TABLE held_back AS SELECT * FROM pgqrs_messages",)
 BURST = (
     "INSERT INTO pgqrs_messages OVERRIDING SYSTEM VALUE SELECT * FROM held_back ORDER BY id",
     "DROP TABLE held_back",
@@ -118,7 +118,12 @@ def _parts(state: str) -> Iterator[str]:
         yield analyze
     if state == "vacuumed_empty":
         # Of a table that was emptied VACUUM notes that its pages have no rows; then a burst comes.
-        yield from (*HELD_BACK, "DELETE FROM pgqrs_messages", f"VACUUM {', '.join(tables)}", *BURST)
+        yield from (
+            *KEPT_LOOKS,
+            "DELETE FROM pgqrs_messages",
+            f"VACUUM {', '.join(tables)}",
+            *BURST,
+        )
 
 
 def _dsn(url: URL) -> str:

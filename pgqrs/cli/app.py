@@ -27,6 +27,7 @@ from pgqrs.cli.failures import UsageError, complain, explain_usage, status_of
 from pgqrs.cli.options import Format, Options
 from pgqrs.cli.root import Root
 from pgqrs.cli.streams import prepare_streams, unplug
+from pgqrs.cli.top import command as top
 from pgqrs.errors import PgqrsError
 
 __all__ = ["app", "run"]
@@ -41,6 +42,7 @@ for part in (
     dlq,
     worker,
     metrics,
+    top,
     doctor,
     admin,
     demo,

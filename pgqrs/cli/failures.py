@@ -12,7 +12,7 @@ from rich.text import Text
 from pgqrs.cli.render import console, printable
 from pgqrs.errors import ConfigError, PgqrsError, UnavailableError
 
-__all__ = ["UsageError", "abort", "complain", "confirm", "explain_usage", "status_of"]
+__all__ = ["UsageError", "abort", "complain", "confirm", "explain_usage", "hidden", "status_of"]
 
 # click's class, or that of the copy of click that newer versions of typer carry.
 UsageError: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -33,13 +33,18 @@ def status_of(error: Exception) -> int:
 
 def complain(sentence: str, hint: str = "") -> None:
     """Print an error on standard error, without passwords or control characters."""
-    for pattern, replacement in _SECRETS:
-        sentence = pattern.sub(replacement, sentence)
-    text = Text.assemble(("error: ", "bold red"), printable(sentence, keep="\n"))
+    text = Text.assemble(("error: ", "bold red"), printable(hidden(sentence), keep="\n"))
     out = console(sys.stderr)
     out.print(text)
     if hint:
         out.print(hint, style="dim")
+
+
+def hidden(sentence: str) -> str:
+    """Give a sentence without the passwords in it."""
+    for pattern, replacement in _SECRETS:
+        sentence = pattern.sub(replacement, sentence)
+    return sentence
 
 
 def explain_usage(error: Exception) -> None:
