@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pgqrs.payload import Json
     from pgqrs.policy import QueuePolicy
     from pgqrs.producer import Producer
+    from pgqrs.queue_metrics import QueueMetrics
     from pgqrs.runner import Report, context
     from pgqrs.several import Runner
     from pgqrs.tables import Archive, Messages, Queues, Table, Workers
@@ -68,7 +69,6 @@ if TYPE_CHECKING:
         Maintenance,
         QueueInfo,
         QueueMessage,
-        QueueMetrics,
         RateLimitStatus,
         WorkerHealth,
         WorkerInfo,
@@ -204,6 +204,7 @@ _MODULES = {
     "payload": ("Json",),
     "policy": ("QueuePolicy",),
     "producer": ("Producer",),
+    "queue_metrics": ("QueueMetrics",),
     "runner": ("Report", "context"),
     "several": ("Runner",),
     "tables": ("Archive", "Messages", "Queues", "Table", "Workers"),
@@ -214,7 +215,6 @@ _MODULES = {
         "Maintenance",
         "QueueInfo",
         "QueueMessage",
-        "QueueMetrics",
         "RateLimitStatus",
         "WorkerHealth",
         "WorkerInfo",

@@ -17,12 +17,12 @@ from pgqrs.errors import QueryTimeoutError
 from pgqrs.message_steps import MessageSteps
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.overview import SystemStats
+from pgqrs.queue_metrics import QueueMetrics
 from pgqrs.types import (
     Duration,
     Finding,
     Maintenance,
     QueueInfo,
-    QueueMetrics,
     WorkerHealth,
     WorkerInfo,
     WorkerStats,

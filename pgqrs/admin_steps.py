@@ -16,12 +16,12 @@ from pgqrs.operations import ids, lifecycle, maintain, queues, supervise, worker
 from pgqrs.operations.maintain import MaintenanceTerms
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.overview import SystemStats, system_stats
+from pgqrs.queue_metrics import QueueMetrics
 from pgqrs.types import (
     Duration,
     Finding,
     Maintenance,
     QueueInfo,
-    QueueMetrics,
     WorkerHealth,
     WorkerInfo,
     WorkerStats,

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from pgqrs.models import tables
 from pgqrs.operations import queues
+from pgqrs.queue_metrics import QueueMetrics
 from pgqrs.statements import system as sql
-from pgqrs.types import QueueMetrics
 
 __all__ = ["SystemStats", "TableStats", "system_stats"]
 

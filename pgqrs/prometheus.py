@@ -24,7 +24,8 @@ from pgqrs.admin import Admin
 from pgqrs.config import Config
 from pgqrs.errors import PgqrsError
 from pgqrs.overview import SystemStats
-from pgqrs.types import QueueMetrics, WorkerStats
+from pgqrs.queue_metrics import QueueMetrics
+from pgqrs.types import WorkerStats
 
 __all__ = ["QueueCollector"]
 

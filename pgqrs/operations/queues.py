@@ -17,10 +17,11 @@ from pgqrs.errors import (
     QueueNotFoundError,
 )
 from pgqrs.policy import QueuePolicy
+from pgqrs.queue_metrics import QueueMetrics
 from pgqrs.statements import measure
 from pgqrs.statements import purge as purging
 from pgqrs.statements import queues as sql
-from pgqrs.types import ArchiveMode, Duration, QueueInfo, QueueMetrics, span
+from pgqrs.types import ArchiveMode, Duration, QueueInfo, span
 
 __all__ = [
     "BATCH",

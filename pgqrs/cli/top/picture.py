@@ -12,7 +12,8 @@ from rich.text import Text
 
 from pgqrs.cli.render import counted, printable
 from pgqrs.cli.top.view import View
-from pgqrs.types import QueueMetrics, WorkerHealth
+from pgqrs.queue_metrics import QueueMetrics
+from pgqrs.types import WorkerHealth
 
 __all__ = ["picture", "sparkline"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pgqrs.overview import SystemStats
-from pgqrs.types import QueueMetrics, WorkerHealth
+from pgqrs.queue_metrics import QueueMetrics
+from pgqrs.types import WorkerHealth
 
 __all__ = ["KEPT_LOOKS", "Measured", "View"]
 
