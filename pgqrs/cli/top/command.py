@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
 from pgqrs.cli.failures import UsageError
-from pgqrs.cli.options import Format, options_of
+from pgqrs.cli.options import Format, Options, options_of
 from pgqrs.cli.render import console, fields, present
 from pgqrs.cli.signals import end_as_interrupted
 
 __all__ = ["app"]
 
 app = typer.Typer()
+
+_WIDTH: Final = 160
+"""Columns of a picture that goes to no terminal."""
+_ENDLESS: Final = 1_000_000
+"""Lines that it may have."""
 
 
 @app.command(epilog="Example: pgqrs top --interval 5")
@@ -32,26 +38,43 @@ def top(
 
     Once, and not live, with --once or a format for programs.
     """
+    options = options_of(context)
+    if options.format is not Format.TABLE:
+        _print_document(options)
+    elif once:
+        _print_picture(options)
+    else:
+        out = console(sys.stdout)
+        if not (sys.stdin.isatty() and out.is_terminal):
+            raise UsageError("top needs a terminal; --once prints how things stand", context)
+        _show(options, out, interval, read_only=read_only)
+
+
+def _print_document(options: Options) -> None:
+    from pgqrs.cli.top.watch import measure
+
+    with options.admin() as admin:
+        measured = measure(admin)
+    options.output.one({**fields(measured.stats), "workers": list(measured.workers)})
+
+
+def _print_picture(options: Options) -> None:
     from pgqrs.cli.top.picture import picture
-    from pgqrs.cli.top.screen import Screen, blocks_of
+    from pgqrs.cli.top.screen import blocks_of
     from pgqrs.cli.top.view import View
     from pgqrs.cli.top.watch import measure
 
-    options = options_of(context)
     out = console(sys.stdout)
-    programs = options.format is not Format.TABLE
-    if not (once or programs or (sys.stdin.isatty() and out.is_terminal)):
-        raise UsageError("top needs a terminal; --once prints how things stand", context)
-    view = View(interval, read_only, live=not once)
     with options.admin() as admin:
-        if programs:
-            measured = measure(admin)
-            options.output.one({**fields(measured.stats), "workers": list(measured.workers)})
-        elif once:
-            shown = view.looked(measure(admin))
-            width = out.width if out.is_terminal else 160
-            present(picture(shown, width, 10_000, blocks_of(out)))
-        else:
-            end_as_interrupted()
-            with contextlib.suppress(KeyboardInterrupt):
-                Screen(admin, out, view).run(sys.stdin.fileno())
+        view = View(0, live=False).looked(measure(admin))
+    width = out.width if out.is_terminal else _WIDTH
+    present(picture(view, width, _ENDLESS, blocks_of(out)))
+
+
+def _show(options: Options, out: Console, interval: float, *, read_only: bool) -> None:
+    from pgqrs.cli.top.screen import Screen
+    from pgqrs.cli.top.view import View
+
+    end_as_interrupted()
+    with contextlib.suppress(KeyboardInterrupt), options.admin() as admin:
+        Screen(admin, out, View(interval, read_only)).run(sys.stdin.fileno())

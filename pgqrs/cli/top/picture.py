@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -157,22 +157,25 @@ def _workers(
     first = sorted(workers, key=lambda w: (w.healthy, -w.held_messages, w.worker.id))
     hidden = len(first) - room
     for each in first[: room if hidden <= 0 else room - 1]:
-        worker = each.worker
-        place = f"{worker.hostname}:{worker.port or worker.pid}"
-        table.add_row(
-            str(worker.id),
-            worker.role.value,
-            printable(names.get(worker.queue_id or 0, "-")),
-            printable(place),
-            _state(each),
-            _age(each.heartbeat_age),
-            f"{each.held_messages:,}",
-        )
+        table.add_row(*_of_worker(each, names))
     if hidden > 0:
         table.add_row("", "", Text(f"and {hidden + 1:,} more", "dim"))
     if not workers:
         table.add_row("", "", Text("no worker is registered", "dim"))
     return table
+
+
+def _of_worker(each: WorkerHealth, queues: Mapping[int, str]) -> list[str | Text]:
+    worker = each.worker
+    return [
+        str(worker.id),
+        worker.role.value,
+        printable(queues.get(worker.queue_id or 0, "-")),
+        printable(f"{worker.hostname}:{worker.port or worker.pid}"),
+        _state(each),
+        _age(each.heartbeat_age),
+        f"{each.held_messages:,}",
+    ]
 
 
 def _state(each: WorkerHealth) -> Text:
