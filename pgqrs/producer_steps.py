@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, TypeVar, get_args
 
 from sqlalchemy import Connection
 
+from pgqrs import hook
 from pgqrs.bell import Bell
 from pgqrs.bucket import Bucket
 from pgqrs.call import Call, call
@@ -34,6 +35,7 @@ Chunk = tuple[Any, list[Any]]
 """What goes in one statement: texts with the type of all of them, or EACH with items."""
 
 EACH: Final = object()
+T = TypeVar("T")
 
 
 class Sending(NamedTuple):
@@ -44,6 +46,8 @@ class Sending(NamedTuple):
     max_attempts: int | None = None
     on_conflict: OnConflict = "raise"
     options: Mapping[str, Any] = {}
+    carried: Mapping[str, str] = {}
+    """The context of a trace, among the headers of each message."""
 
     def over(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Give the options of a message: its own, and else these."""
@@ -52,7 +56,11 @@ class Sending(NamedTuple):
             mine["delay"] = self.delay
         if "delay" in own:
             mine.pop("deliver_at", None)
-        return mine | dict(own)
+        every = mine | dict(own)
+        theirs = every.get("headers")
+        if self.carried and (theirs is None or isinstance(theirs, Mapping)):
+            every["headers"] = {**self.carried, **(theirs or {})}
+        return every
 
 
 class ProducerSteps(WorkerSteps):
@@ -79,21 +87,13 @@ class ProducerSteps(WorkerSteps):
 
         Raises PayloadError, RateLimitedError, ValueError, TypeError.
         """
-        envelope = self._envelope(sending)
-        kind, content = self._content(payload, sending)
-        self._spend(1)
-        step = partial(self._enqueue, envelope=envelope, chunk=(kind, [content]))
-        several = kind is EACH and len(keys_of(content)) > 1
-        return Call(step, changes=True, together=several)
+        return self._traced(partial(self._one, payload), sending)
 
     def enqueuing_many(
         self, payloads: Iterable[Any], sending: Sending
     ) -> Call[list[QueueMessage | None]]:
         """Add a batch: one statement, or several in a transaction. Raises as `enqueuing`."""
-        envelope = self._envelope(sending)
-        chunks = list(self._chunks(payloads, sending))
-        self._spend(sum(len(contents) for _, contents in chunks))
-        return self._batch(envelope, chunks)
+        return self._traced(partial(self._many, payloads), sending)
 
     def enqueuing_in_parts(
         self, payloads: Iterable[Any], sending: Sending
@@ -103,7 +103,10 @@ class ProducerSteps(WorkerSteps):
         Raises as `enqueuing`: ValueError at once, the others when it comes to the payload.
         """
         envelope = self._envelope(sending)
-        return map(partial(self._part, envelope), self._chunks(payloads, sending))
+        tracer = hook.tracer()
+        if tracer is None:
+            return map(partial(self._part, envelope), self._chunks(payloads, sending))
+        return self._traced_parts(tracer.sending(self.queue), envelope, payloads, sending)
 
     def extending(self, message: QueueMessage | int, by: Duration) -> Call[QueueMessage]:
         """Postpone what this producer enqueued, or extend its present lease. Raises ValueError."""
@@ -117,6 +120,44 @@ class ProducerSteps(WorkerSteps):
     def rate_limit_status(self) -> RateLimitStatus | None:
         """Give how much may be sent now; None where that is not limited."""
         return None if self._bucket is None else self._bucket.status()
+
+    def _one(self, payload: Any, sending: Sending) -> Call[QueueMessage | None]:
+        envelope = self._envelope(sending)
+        kind, content = self._content(payload, sending)
+        self._spend(1)
+        step = partial(self._enqueue, envelope=envelope, chunk=(kind, [content]))
+        several = kind is EACH and len(keys_of(content)) > 1
+        return Call(step, changes=True, together=several)
+
+    def _many(self, payloads: Iterable[Any], sending: Sending) -> Call[list[QueueMessage | None]]:
+        envelope = self._envelope(sending)
+        chunks = list(self._chunks(payloads, sending))
+        self._spend(sum(len(contents) for _, contents in chunks))
+        return self._batch(envelope, chunks)
+
+    def _traced(self, prepare: Callable[[Sending], Call[T]], sending: Sending) -> Call[T]:
+        """Prepare a call; where there is a tracer, one that it is told of."""
+        tracer = hook.tracer()
+        if tracer is None:
+            return prepare(sending)
+        sent = tracer.sending(self.queue)
+        try:
+            call_ = prepare(sending._replace(carried=sent.headers))
+        except BaseException as error:
+            sent.done(error)
+            raise
+        return replace(call_, step=sent.around(call_.step))
+
+    def _traced_parts(
+        self, sent: hook.Sent, envelope: Envelope, payloads: Iterable[Any], sending: Sending
+    ) -> Iterator[Call[list[QueueMessage | None]]]:
+        try:
+            for chunk in self._chunks(payloads, sending._replace(carried=sent.headers)):
+                yield self._part(envelope, chunk)
+        except BaseException as error:  # also that nobody asked for the rest
+            sent.done(error)
+            raise
+        sent.done()
 
     def _part(self, envelope: Envelope, chunk: Chunk) -> Call[list[QueueMessage | None]]:
         self._spend(len(chunk[1]))
@@ -173,7 +214,7 @@ class ProducerSteps(WorkerSteps):
         if type(payload) is NewMessage:
             own, payload = payload.options(), payload.payload
         kind, text = _type_of(payload), encode(payload, self._limit, self._check)
-        if own is None and not sending.options:
+        if own is None and not sending.options and not sending.carried:
             return kind, text
         return EACH, item(text, kind, sending.over(own or {}))
 

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from pgqrs.config import Config
 from pgqrs.consumer_steps import ConsumerSteps
 from pgqrs.errors import InvalidStateError
+from pgqrs.hook import traced_handler
 from pgqrs.message import Handlers
 from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
@@ -99,10 +100,12 @@ def loop_of(
             lane.ended(task, result)
             loop.has_ended(idle=idle)
 
-        if _is_async(each.handler):
-            lane.slots = LoopSlots(each.handler, finished, event_loop)
+        waits = _is_async(each.handler)
+        handler = traced_handler(lane.steps.queue, each.handler, is_async=waits)
+        if waits:
+            lane.slots = LoopSlots(handler, finished, event_loop)
         else:
-            lane.slots = ThreadSlots(each.handler, each.room.concurrency, finished)
+            lane.slots = ThreadSlots(handler, each.room.concurrency, finished)
     return loop
 
 
