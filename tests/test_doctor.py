@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, text
 from waiting import until
 
-from pgqrs import Admin, Config, Consumer, Producer, migrations
+from pgqrs import Admin, Config, Consumer, Producer, QueuePolicy, migrations
 from pgqrs.aio import AsyncAdmin
 from pgqrs.cli.app import run as run_line
 from pgqrs.doctor import CHECKS, Terms, examine
@@ -129,11 +129,14 @@ def test_a_missing_index_is_seen_in_the_plan(engine: Engine, admin: Admin) -> No
     execute(engine, FILL, count=20_000)
     assert look(engine, "plan") == []  # whatever the server knows of the table
     execute(engine, "ANALYZE pgqrs.pgqrs_messages")
+    for policy in QueuePolicy:
+        admin.create_queue(policy, policy=policy)
     assert look(engine, "plan") == []
     execute(engine, "DROP INDEX pgqrs.pgqrs_messages_ready")
     found = admin.diagnose()
-    (plan,) = of(found, "plan")
-    assert "queue 'q'" in plan.message
+    plan, *others = of(found, "plan")
+    assert len(others) == len(QueuePolicy)
+    assert "a lease of queue 'exclusive' " in plan.message
     assert "does not use index pgqrs_messages_ready" in plan.message
     (schema,) = of(found, "schema")
     execute(engine, schema.remedy)

@@ -33,7 +33,8 @@ def of_plan(connection: Connection, terms: Terms) -> Iterator[Finding]:
     if size < terms.small_table:
         return
     for queue in queues.everyone(connection, terms.schema)[:_MOST_QUEUES]:
-        plan = connection.scalar(sql.explained_lease(terms.schema), _lease_of(queue.id))
+        statement = sql.explained_lease(terms.schema, queue.policy)
+        plan = connection.scalar(statement, _lease_of(queue.id))
         found = troubles(plan[0]["Plan"], messages.name)
         if found:
             yield error(

@@ -13,7 +13,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ClauseElement
 
 from pgqrs.models import Tables
-from pgqrs.statements.lease import lease
+from pgqrs.policy import QueuePolicy
+from pgqrs.statements.keyed import LEASED_OTHERWISE
+from pgqrs.statements.lease import lease, lease_under
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.system import named
 
@@ -161,6 +163,7 @@ def _explain(element: _Explained, compiler: Any, **options: Any) -> str:
 
 
 @cache
-def explained_lease(schema: str) -> Executable:
-    """Plan the lease, which takes its parameters; gives the plan as JSON."""
-    return _Explained(lease(schema))
+def explained_lease(schema: str, policy: QueuePolicy) -> Executable:
+    """Plan the lease of a queue of this policy, with its parameters; gives the plan as JSON."""
+    otherwise = policy in LEASED_OTHERWISE
+    return _Explained(lease_under(schema, policy) if otherwise else lease(schema))
