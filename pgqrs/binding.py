@@ -8,7 +8,7 @@ there.
 from __future__ import annotations
 
 import time
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -17,6 +17,7 @@ from pgqrs import engines, models
 from pgqrs.call import PAUSES, Call
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
+from pgqrs.joining import AT_ONCE, entered
 from pgqrs.translation import translated
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "EngineBinding",
     "Joined",
     "SessionBinding",
-    "at_once",
     "bound",
     "joined",
 ]
@@ -47,8 +47,6 @@ _ASYNC: Final = (
     "async_sessionmaker",
 )
 _USE_AIO: Final = "use the class of pgqrs.aio, such as AsyncProducer"
-_AT_ONCE: Final[dict[str, Any]] = {"stream_results": False, "yield_per": None}
-"""Results are read at once, whatever the host's engine or connection does with its own."""
 
 
 class Binding:
@@ -80,10 +78,10 @@ class EngineBinding(Binding):
         self.config = config
         self.owned = owned
         # The same pool, and nothing of the host's engine is changed.
-        autocommit = engine.execution_options(isolation_level="AUTOCOMMIT", **_AT_ONCE)
+        autocommit = engine.execution_options(isolation_level="AUTOCOMMIT", **AT_ONCE)
         # Our own engines are so from the start, and setting it anew costs 20 µs a call.
         self._autocommit = engine if owned else autocommit
-        self._transactional = engine.execution_options(isolation_level="READ COMMITTED", **_AT_ONCE)
+        self._transactional = engine.execution_options(isolation_level="READ COMMITTED", **AT_ONCE)
 
     def run(self, call: Call[T]) -> T:
         for pause in PAUSES if call.repeats else ():
@@ -103,6 +101,13 @@ class EngineBinding(Binding):
             isolation_level="AUTOCOMMIT",
             paramstyle=self.engine.dialect.paramstyle,  # its connections may be made for that
         )
+
+    def waiting(self) -> Engine:
+        """Give an engine as `apart`, for one that waits for notifications: always psycopg's."""
+        if self.engine.driver == "psycopg":
+            return self.apart()
+        url = self.engine.url.set(drivername="postgresql+psycopg")
+        return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
 
     def run_apart(self, call: Call[T]) -> T:
         """Run a call while the caller may hold the only connection of the host's pool."""
@@ -139,7 +144,7 @@ class ConnectionBinding(Binding):
 
     def run(self, call: Call[T]) -> T:
         with translated(self.schema):
-            return call.step(at_once(self.connection))
+            return call.step(entered(self.connection))
 
 
 class SessionBinding(Binding):
@@ -158,32 +163,7 @@ class SessionBinding(Binding):
         with translated(self.schema):
             # Hosts that bind models to several engines bind ours too.
             connection = session.connection(bind_arguments={"mapper": models.Message})
-            return call.step(at_once(connection))
-
-
-class _AtOnce:
-    """A Connection of the caller's that streams results, for statements that cannot be streamed."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    def execute(self, statement: Any, parameters: Any = None) -> Any:
-        return self._connection.execute(statement, parameters, execution_options=_AT_ONCE)
-
-    def scalar(self, statement: Any, parameters: Any = None) -> Any:
-        return self.execute(statement, parameters).scalar()
-
-
-def at_once(connection: Connection) -> Connection:
-    """Give a connection of the caller's in a form that does not stream, whatever its options."""
-    # Only the caller may set options on it: they would stay.
-    options = connection.get_execution_options()
-    if options.get("stream_results") or options.get("yield_per"):
-        return cast("Connection", _AtOnce(connection))
-    return connection
+            return call.step(entered(connection))
 
 
 def bound(bind: Any, config: Config | None = None) -> Binding:

@@ -169,7 +169,7 @@ class Consumer(BoundWorker[ConsumerSteps]):
         own = self._engine_of_mine()
         work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
         self._lineup.add(self._steps, work)
-        with self._lineup.starting(own.apart, own.config) as loop:
+        with self._lineup.starting(own.waiting, own.config) as loop:
             return run_loop(loop)
 
     def stop(self) -> None:
@@ -224,7 +224,7 @@ class Consumer(BoundWorker[ConsumerSteps]):
         self._check_open()
         if self._poller is None:
             own = self._engine_of_mine()
-            self._poller = Poller(self.queue, own.apart, own.config)
+            self._poller = Poller(self.queue, own.waiting, own.config)
         return self._poller
 
     @cached_property

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from pgqrs.call import Call, call
 from pgqrs.checks import checked_status
 from pgqrs.errors import LeaseLostError, OutcomeUnknownError, WorkerNotFoundError
+from pgqrs.joining import in_read_committed
 from pgqrs.leasing import Leaser
 from pgqrs.ledger import Ledger
 from pgqrs.operations import acknowledge, workers
@@ -73,7 +74,7 @@ class ConsumerSteps(WorkerSteps):
 
     def leasing(self, size: int, vt: Duration | None) -> Call[list[QueueMessage]]:
         """Lease due messages. Raises ValueError."""
-        return call(self._lease, self.leaser.terms(size, vt))
+        return Call(self._here(partial(self._lease, terms=self.leaser.terms(size, vt))))
 
     def archiving(self, held: Held, status: str, output: Any) -> Call[ArchivedMessage]:
         """Archive one. Raises LeaseLostError, PayloadError, ValueError."""
@@ -102,7 +103,7 @@ class ConsumerSteps(WorkerSteps):
 
     def extending(self, held: Held, by: Duration) -> Call[QueueMessage]:
         """Extend one lease. Raises LeaseLostError, ValueError."""
-        return call(self._extend, self.fence(held), span(by))
+        return Call(self._here(partial(self._extend, fence=self.fence(held), by=span(by))))
 
     def failing(self, held: Held, error: Any, delay: Duration | None) -> Call[bool]:
         """End an attempt that failed. Raises LeaseLostError, PayloadError, ValueError."""
@@ -149,7 +150,11 @@ class ConsumerSteps(WorkerSteps):
             return None
 
     def _fenced(self, step: Callable[[Connection], T]) -> Call[T]:
-        return Call(step, changes=True, repeats=True)
+        return Call(self._here(step), changes=True, repeats=True)
+
+    def _here(self, step: Callable[[Connection], T]) -> Callable[[Connection], T]:
+        """Give the step; in the caller's transaction it looks at that first."""
+        return in_read_committed(step) if self.joined else step
 
     def waiting(self, vt: Duration | None) -> Call[Lease]:
         """Lease one message, and learn when the next may come. Raises ValueError."""

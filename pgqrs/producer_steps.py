@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeVar, get_args
+from typing import Any, Final, NamedTuple, Self, TypeVar, get_args
 
 from sqlalchemy import Connection
 
@@ -81,6 +81,12 @@ class ProducerSteps(WorkerSteps):
         self._limit = self.config.max_payload_bytes
         self._check = checker(self.config.validation)
         self._has_policy = False
+
+    def joining(self) -> Self:
+        """Give the steps for the caller's transaction, in which no notification is ever owed."""
+        twin = super().joining()
+        twin.bell = Bell()
+        return twin
 
     def enqueuing(self, payload: Any, sending: Sending) -> Call[QueueMessage | None]:
         """Add one message; None where it is kept out and that is to be skipped.

@@ -63,7 +63,7 @@ class Runner(AnyRunner, Closing):
         and DatabaseError for what another connection cannot mend.
         """
         self._check_open()
-        with self._lineup.starting(self.binding.apart, self.binding.config) as loop:
+        with self._lineup.starting(self.binding.waiting, self.binding.config) as loop:
             return run_loop(loop)
 
     def stop(self) -> None:

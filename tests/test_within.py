@@ -85,39 +85,7 @@ ACTS: Final[dict[str, Act]] = {
     "release": lambda cast, x: cast.consumer.within(x).release(cast.first),
     "fail": lambda cast, x: cast.consumer.within(x).fail(cast.first, "no"),
 }
-every_act = pytest.mark.parametrize("act", ACTS.values(), ids=ACTS.keys())
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-@every_kind
-@pytest.mark.parametrize("commits", [True, False])
-def test_done_with_the_transaction(cast: Cast, host: Engine, kind: str, commits: bool) -> None:  # noqa: FBT001
-    """What is done is there when the caller commits, with the caller's rows, and not before."""
-    for name, act in ACTS.items():
-        with transaction(kind, host) as joined:
-            before = state_of(host)
-            order(joined)
-            act(cast, joined)
-            assert state_of(host) == before, name
-            if commits and name in {"enqueue", "batch_enqueue in chunks", "dequeue"}:
-                joined.commit()
-                assert state_of(host)[0] == before[0] + 1
-                assert state_of(host)[1] != before[1], name
-            else:
-                joined.rollback()
-                assert state_of(host) == before, name
-
-
-@every_act
-def test_commits_once(cast: Cast, host: Engine, act: Act) -> None:
-    """Each of them is in the caller's commit."""
-    before = state_of(host)
-    with host.begin() as connection:
-        act(cast, connection)
-        order(connection)
-    after = state_of(host)
-    assert after[0] == before[0] + 1
-    assert after[1] != before[1]
 
 
 @every_kind

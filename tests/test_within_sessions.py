@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.orm import Session
 from waiting import ask
 
-from pgqrs import Admin, Config, Consumer, InvalidStateError, Producer, QueueNotFoundError
+from pgqrs import Admin, Config, Consumer, Producer, QueueNotFoundError
 
 pytestmark = pytest.mark.matrix
 
@@ -180,13 +180,6 @@ def test_one_join_for_many_transactions(host: Engine, producer: Producer) -> Non
     assert len(state_of(host)[1]) == 2
 
 
-def test_connection_in_autocommit(host: Engine, producer: Producer) -> None:
-    """On a Connection of the host's in autocommit, each statement is done when it returns."""
-    with host.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        producer.within(connection).enqueue(1)
-        assert len(state_of(host)[1]) == 1
-
-
 @pytest.mark.parametrize("options", [{"stream_results": True}, {"yield_per": 2}])
 def test_streaming_connection(
     host: Engine, producer: Producer, consumer: Consumer, options: dict[str, Any]
@@ -220,36 +213,6 @@ def test_streaming_engine(host: Engine) -> None:
         producer.enqueue({})
         assert consumer.dequeue() is not None
     assert streaming.get_execution_options() == {"stream_results": True}
-
-
-def repeatable(host: Engine) -> Any:
-    """A transaction whose snapshot is taken."""
-    connection = host.connect().execution_options(isolation_level="REPEATABLE READ")
-    connection.execute(text("SELECT 1 FROM pgqrs.pgqrs_queues"))
-    return connection
-
-
-def test_snapshot_older_than_the_worker(
-    host: Engine, producer: Producer, consumer: Consumer
-) -> None:
-    """A lease in a snapshot that does not show the worker is refused; the next one works.
-
-    The worker is not registered in that transaction, and no row that looks alive is left behind.
-    """
-    message = producer.enqueue({})
-    with repeatable(host) as connection:
-        for _ in range(2):
-            with pytest.raises(InvalidStateError, match="newer than the snapshot"):
-                consumer.within(connection).dequeue()
-            assert is_usable(connection)
-        producer.within(connection).enqueue({})
-        connection.commit()
-    with repeatable(host) as connection:
-        leased = consumer.within(connection).dequeue()
-        assert leased is not None
-        assert leased.id == message.id
-        connection.commit()
-    assert ask(host, RUNNING) == 2
 
 
 def test_queue_deleted_and_made_again(

@@ -15,16 +15,17 @@ from sqlalchemy.ext.asyncio import (
     AsyncSession,
     async_scoped_session,
     async_sessionmaker,
+    create_async_engine,
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from pgqrs import engines as sync_engines
 from pgqrs import models
 from pgqrs.aio import engines
-from pgqrs.binding import EngineBinding, at_once
 from pgqrs.call import PAUSES, Call
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
+from pgqrs.joining import entered
 from pgqrs.translation import translated
 
 __all__ = [
@@ -94,7 +95,7 @@ class AsyncEngineBinding(AsyncBinding):
         return await self._run_once(call)
 
     def apart(self) -> Engine:
-        """Give a sync engine to the same server, for one connection of a thread."""
+        """Give a sync engine of psycopg to the same server, for one connection of a thread."""
         if isinstance(self.source, engines.Engines):
             return sync_engines.single(self.config)
         url = self.source.url.set(drivername="postgresql+psycopg")
@@ -104,12 +105,14 @@ class AsyncEngineBinding(AsyncBinding):
         """Run a call while the caller may hold the only connection of the host's pool."""
         if isinstance(self.source, engines.Engines):
             return await self.run(call)
-        engine = self.apart()
+        host = self.source.sync_engine
+        engine = create_async_engine(  # as the host's connections are made
+            host.url, pool=host.pool.recreate(), paramstyle=host.dialect.paramstyle
+        )
         try:
-            sync = EngineBinding(engine, self.config, owned=False)
-            return await asyncio.to_thread(sync.run, call)
+            return await AsyncEngineBinding(engine, self.config).run(call)
         finally:
-            engine.dispose()
+            await engine.dispose()
 
     async def close(self) -> None:
         if isinstance(self.source, engines.Engines) and not self._closed:
@@ -140,7 +143,7 @@ class AsyncConnectionBinding(AsyncBinding):
 
     async def run(self, call: Call[T]) -> T:
         with translated(self.schema):
-            return await self.connection.run_sync(lambda one: call.step(at_once(one)))
+            return await self.connection.run_sync(lambda one: call.step(entered(one)))
 
 
 class AsyncSessionBinding(AsyncBinding):
@@ -159,7 +162,7 @@ class AsyncSessionBinding(AsyncBinding):
             await session.flush()
         with translated(self.schema):
             connection = await session.connection(bind_arguments={"mapper": models.Message})
-            return await connection.run_sync(lambda one: call.step(at_once(one)))
+            return await connection.run_sync(lambda one: call.step(entered(one)))
 
 
 def bound(bind: Any, config: Config | None = None) -> AsyncBinding:
@@ -180,7 +183,8 @@ def bound(bind: Any, config: Config | None = None) -> AsyncBinding:
     if isinstance(bind, Config):
         return AsyncEngineBinding(engines.acquire(bind), bind)
     if isinstance(bind, async_sessionmaker):
-        bind = bind.kw["bind"]
+        session = bind()
+        bind = AsyncEngine(session.sync_session.get_bind(mapper=models.Message))
     if isinstance(bind, AsyncEngine):
         return AsyncEngineBinding(bind, config or Config())
     return joined(bind, config or Config())
