@@ -14,7 +14,7 @@ from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Report
-from pgqrs.running import Lineup, handling, run_loop
+from pgqrs.running import Lineup, Sessions, handling, run_loop
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 from pgqrs.worker import BoundWorker
 
@@ -143,32 +143,32 @@ class Consumer(BoundWorker[ConsumerSteps]):
 
     def run(
         self,
-        handler: Callable[[Any], Any],
+        handler: Callable[..., Any],
         *,
         concurrency: int = 1,
         prefetch: int | None = None,
         batch: bool = False,
         batch_size: int | None = None,
         timeout: Duration | None = None,
+        session: Sessions | None = None,
     ) -> Report:
         """Work the queue until told to stop: lease, call `handler`, settle, over and over.
 
         `handler` gets a message, or with `batch` (or a `batch_size`) a list of them. What it
         returns is archived as output; an exception is a failed attempt; it may also return `Done`,
-        `Retry` or `Dead` (of a batch: None, or a list with an item for each message). Plain
-        functions run in `concurrency` threads, coroutine functions on an event loop. `prefetch`
-        messages are leased ahead; without it `prefetch_count`, and where that is not set either, up
-        to `max_batch_size` while handlers are quick. Leases are extended while handlers run, up to
-        `timeout` for each call: then a coroutine is cancelled, a thread loses its lease.
+        `Retry` or `Dead` (of a batch: None, or a list with an item for each message). With a
+        sessionmaker as `session` it gets a session too, and what it writes there is committed with
+        the end of its message, or not at all. Plain functions run in `concurrency` threads,
+        coroutine functions on an event loop. `prefetch` messages are leased ahead; without it
+        `prefetch_count`, or if that is not set either, up to `max_batch_size` for quick handlers.
+        Leases are extended up to `timeout`: then a coroutine is cancelled, a thread loses it.
 
         SIGTERM and SIGINT (in the main thread) and `stop` end it: no more is leased, handlers get
-        `shutdown_timeout_seconds`, what never started is given back; a second one ends it at
-        once. A lost connection is made again. Needs an engine. Raises ValueError for bad options,
-        and DatabaseError for what another connection cannot mend.
+        `shutdown_timeout_seconds`, what never started is given back; a second one ends it at once.
+        Raises ValueError and TypeError for bad options, DatabaseError if no new connection helps.
         """
-        own = self._engine_of_mine()
-        work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
-        self._lineup.add(self._steps, work)
+        own, how = self._engine_of_mine(), (concurrency, prefetch, batch, batch_size, timeout)
+        self._lineup.add(self._steps, handling(handler, own.config, *how, session))
         with self._lineup.starting(own.waiting, own.config) as loop:
             return run_loop(loop)
 

@@ -40,8 +40,8 @@ class Tracer(Protocol):
         ...
 
     def handler(
-        self, queue: str, handler: Callable[[Any], Any], *, is_async: bool
-    ) -> Callable[[Any], Any]:
+        self, queue: str, handler: Callable[..., Any], *, is_async: bool
+    ) -> Callable[..., Any]:
         """Give a handler that does the same, and is told of."""
         ...
 
@@ -61,7 +61,7 @@ def set_tracer(wanted: Tracer | None) -> None:
 
 
 def traced_handler(
-    queue: str, handler: Callable[[Any], Any], *, is_async: bool
-) -> Callable[[Any], Any]:
+    queue: str, handler: Callable[..., Any], *, is_async: bool
+) -> Callable[..., Any]:
     """Give the handler as it is to be called: itself, where there is no tracer."""
     return handler if _tracer is None else _tracer.handler(queue, handler, is_async=is_async)

@@ -14,7 +14,7 @@ from pgqrs.types import QueueMessage
 __all__ = ["Handlers", "Message"]
 
 M = TypeVar("M", bound=BaseModel)
-H = TypeVar("H", bound=Callable[[Any], Any])
+H = TypeVar("H", bound=Callable[..., Any])
 
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _LONGEST: Final = 200
@@ -45,7 +45,7 @@ class Handlers:
     """
 
     def __init__(self) -> None:
-        self._by_type: dict[str, tuple[Callable[[Any], Any], type[BaseModel]]] = {}
+        self._by_type: dict[str, tuple[Callable[..., Any], type[BaseModel]]] = {}
 
     def on(self, model: type[M]) -> Callable[[H], H]:
         """Register a handler of `QueueMessage[model]`, as a decorator.
@@ -79,12 +79,15 @@ class Handlers:
         """Say whether there is a handler for this message."""
         return message.message_type in self._by_type
 
-    def __call__(self, message: QueueMessage[Any]) -> Any | Awaitable[Any]:
-        """Call the handler for a message. Raises PayloadError where it does not fit its model."""
+    def __call__(self, message: QueueMessage[Any], *more: Any) -> Any | Awaitable[Any]:
+        """Call the handler for a message. Raises PayloadError where it does not fit its model.
+
+        `more` is what handlers get besides: the session of `run(session=...)`.
+        """
         handler, model = self._by_type[message.message_type or ""]
         typed = message.typed(model)
         _ = typed.payload  # does it fit?
-        return handler(typed)
+        return handler(typed, *more)
 
 
 def type_of(model: type[BaseModel]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +21,14 @@ from pgqrs.message import Handlers
 from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
 from pgqrs.runner.room import Room
+from pgqrs.runner.within import Sessions, is_async, sessions_for, work_of
 from pgqrs.types import Duration, QueueInfo, QueueMessage, span
 
 __all__ = [
     "AnyRunner",
     "Handling",
     "Lineup",
+    "Sessions",
     "handling",
     "loop_of",
     "run_loop",
@@ -39,20 +40,22 @@ __all__ = [
 class Handling:
     """A handler, and how many messages it gets how."""
 
-    handler: Callable[[Any], Any]
+    handler: Callable[..., Any]
     room: Room
+    sessions: Sessions | None = None
 
 
 def handling(
-    handler: Callable[[Any], Any],
+    handler: Callable[..., Any],
     config: Config,
     concurrency: int,
     prefetch: int | None,
     batch: bool,  # noqa: FBT001
     batch_size: int | None,
     timeout: Duration | None,
+    session: Sessions | None = None,
 ) -> Handling:
-    """Check the options of `run`. Raises ValueError."""
+    """Check the options of `run`. Raises ValueError, and TypeError for an unfit `session`."""
     if concurrency < 1:
         raise ValueError(f"concurrency is at least 1, not {concurrency}")
     size = (batch_size or config.max_batch_size) if batch or batch_size is not None else 0
@@ -62,7 +65,10 @@ def handling(
     limit = None if timeout is None else span(timeout).total_seconds()
     if isinstance(handler, Handlers) and size:
         raise ValueError("handlers by message type take one message at a time, not batches")
-    return Handling(handler, Room(concurrency, size, ahead, most, limit))
+    if session is not None and size:
+        raise ValueError("with a session handlers take one message at a time, not batches")
+    sessions = None if session is None else sessions_for(handler, session)
+    return Handling(handler, Room(concurrency, size, ahead, most, limit), sessions)
 
 
 def _ahead(config: Config, prefetch: int | None, batch_size: int) -> tuple[int, int]:
@@ -100,12 +106,13 @@ def loop_of(
             lane.ended(task, result)
             loop.has_ended(idle=idle)
 
-        waits = _is_async(each.handler)
+        waits = is_async(each.handler)
         handler = traced_handler(lane.steps.queue, each.handler, is_async=waits)
+        work = work_of(handler, lane.steps, each.sessions)
         if waits:
-            lane.slots = LoopSlots(handler, finished, event_loop)
+            lane.slots = LoopSlots(work, finished, event_loop)
         else:
-            lane.slots = ThreadSlots(handler, each.room.concurrency, finished)
+            lane.slots = ThreadSlots(work, each.room.concurrency, finished)
     return loop
 
 
@@ -194,9 +201,7 @@ class AnyRunner:
         """What the latest run came to so far; until its end `still_running` is what runs now."""
         return self._lineup.report
 
-    def _checked(
-        self, queue: str | QueueInfo, handler: Callable[[Any], Any], *how: Any
-    ) -> Handling:
+    def _checked(self, queue: str | QueueInfo, handler: Callable[..., Any], *how: Any) -> Handling:
         """Check a queue and its handler, with the options of `handling`, before it is added."""
         self._check_open()
         work = handling(handler, self.binding.config, *how)
@@ -226,12 +231,5 @@ def stopping_on_signals(loop: Loop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _is_async(handler: Callable[[Any], Any]) -> bool:
-    if isinstance(handler, Handlers):
-        return handler.is_async
-    called = getattr(handler, "__call__", None)  # noqa: B004 - of an object that is a handler
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
-
-
-def _knowing(handler: Callable[[Any], Any]) -> Callable[[QueueMessage], bool]:
+def _knowing(handler: Callable[..., Any]) -> Callable[[QueueMessage], bool]:
     return handler.knows if isinstance(handler, Handlers) else lambda _: True

@@ -12,7 +12,7 @@ from pgqrs.config import Config
 from pgqrs.consumer import Consumer
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
-from pgqrs.running import AnyRunner, Lineup, run_loop
+from pgqrs.running import AnyRunner, Lineup, Sessions, run_loop
 from pgqrs.types import Duration, QueueInfo
 
 __all__ = ["Runner"]
@@ -37,20 +37,21 @@ class Runner(AnyRunner, Closing):
     def add(
         self,
         queue: str | QueueInfo,
-        handler: Callable[[Any], Any],
+        handler: Callable[..., Any],
         *,
         concurrency: int = 1,
         prefetch: int | None = None,
         batch: bool = False,
         batch_size: int | None = None,
         timeout: Duration | None = None,
+        session: Sessions | None = None,
     ) -> None:
         """Add a queue and its handler; the options are those of `Consumer.run`.
 
         Raises ValueError for bad options and for a queue that was added before, and
         InvalidStateError while running. That the queue exists is seen by `run`.
         """
-        how = (concurrency, prefetch, batch, batch_size, timeout)
+        how = (concurrency, prefetch, batch, batch_size, timeout, session)
         work = self._checked(queue, handler, *how)
         consumer = Consumer(self, queue)
         self._consumers.callback(consumer.close)

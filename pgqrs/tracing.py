@@ -79,15 +79,15 @@ class _Tracer:
         )
 
     def handler(
-        self, queue: str, handler: Callable[[Any], Any], *, is_async: bool
-    ) -> Callable[[Any], Any]:
-        async def work_async(argument: Any) -> Any:
+        self, queue: str, handler: Callable[..., Any], *, is_async: bool
+    ) -> Callable[..., Any]:
+        async def work_async(argument: Any, *session: Any) -> Any:
             with working(queue, argument, self._provider) as span:
-                return _noted(span, await handler(argument))
+                return _noted(span, await handler(argument, *session))
 
-        def work(argument: Any) -> Any:
+        def work(argument: Any, *session: Any) -> Any:
             with working(queue, argument, self._provider) as span:
-                return _noted(span, handler(argument))
+                return _noted(span, handler(argument, *session))
 
         return work_async if is_async else work
 

@@ -19,7 +19,7 @@ from pgqrs.errors import PgqrsError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Report
-from pgqrs.running import Lineup, handling
+from pgqrs.running import Lineup, Sessions, handling
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
 
 __all__ = ["AsyncConsumer"]
@@ -150,22 +150,25 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
 
     async def run(
         self,
-        handler: Callable[[Any], Any],
+        handler: Callable[..., Any],
         *,
         concurrency: int = 1,
         prefetch: int | None = None,
         batch: bool = False,
         batch_size: int | None = None,
         timeout: Duration | None = None,
+        session: Sessions | None = None,
     ) -> Report:
         """Work the queue until told to stop: lease, call `handler`, settle, over and over.
 
         Coroutine functions run on this event loop, plain ones in threads; the server is talked to
-        from a thread, so a blocked loop loses no lease. Cancelling stops it in good order.
+        from a thread, so a blocked loop loses no lease. With an async_sessionmaker as `session`
+        they get an AsyncSession. Cancelling stops it in good order.
         Contract and errors are otherwise those of `pgqrs.Consumer.run`.
         """
         own = self._engine_of_mine()
-        work = handling(handler, own.config, concurrency, prefetch, batch, batch_size, timeout)
+        how = (concurrency, prefetch, batch, batch_size, timeout, session)
+        work = handling(handler, own.config, *how)
         here = asyncio.get_running_loop()
         self._lineup.add(self._steps, work)
         with self._lineup.starting(own.apart, own.config, here) as loop:

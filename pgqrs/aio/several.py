@@ -14,7 +14,7 @@ from pgqrs.closing import AsyncClosing
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
-from pgqrs.running import AnyRunner, Lineup
+from pgqrs.running import AnyRunner, Lineup, Sessions
 from pgqrs.types import Duration, QueueInfo
 
 __all__ = ["AsyncRunner"]
@@ -39,19 +39,20 @@ class AsyncRunner(AnyRunner, AsyncClosing):
     def add(
         self,
         queue: str | QueueInfo,
-        handler: Callable[[Any], Any],
+        handler: Callable[..., Any],
         *,
         concurrency: int = 1,
         prefetch: int | None = None,
         batch: bool = False,
         batch_size: int | None = None,
         timeout: Duration | None = None,
+        session: Sessions | None = None,
     ) -> None:
         """Add a queue and its handler; nothing is awaited, as nothing is sent.
 
         Contract and errors are those of `pgqrs.Runner.add`.
         """
-        how = (concurrency, prefetch, batch, batch_size, timeout)
+        how = (concurrency, prefetch, batch, batch_size, timeout, session)
         work = self._checked(queue, handler, *how)
         consumer = AsyncConsumer(self, queue)
         self._consumers.push_async_callback(consumer.close)

@@ -1,7 +1,7 @@
 """A worker process: lease as there is room, hand over to handlers, settle, keep leases alive.
 
 `lane` is the state of one queue, `slots` is where handlers run, `loop` is the only thread that
-talks to the server.
+talks to the server, but for handlers that work `within` a transaction.
 """
 
 from __future__ import annotations

@@ -15,17 +15,17 @@ from typing import Any, TypeVar
 
 from pgqrs.consumer_steps import ConsumerSteps
 from pgqrs.operations.acknowledge import Fence, fence_of
-from pgqrs.operations.settle import Failure, Finish
+from pgqrs.operations.settle import Finish
 from pgqrs.patience import Patience
 from pgqrs.runner.room import Ahead, Room
 from pgqrs.runner.slots import HandlerTimeoutError, Slots
-from pgqrs.runner.task import NOT_BEGUN, Return, Settlement, Task, settled
+from pgqrs.runner.task import NOT_BEGUN, Return, Settlement, Task, left_alone, settled
 from pgqrs.runner.telling import Teller
 from pgqrs.types import QueueMessage
 
 __all__ = ["Lane"]
 
-S = TypeVar("S", Finish, Failure, Return)
+S = TypeVar("S", bound=Settlement)
 
 _NEVER = float("inf")
 _EXTEND_AT = 0.5  # of a lease, when it is extended
@@ -240,7 +240,7 @@ class Lane:
 
         What had not begun is given back: nobody may have leased it since.
         """
-        lost = [fence for fence in asked if fence not in held]
+        lost = list(set(asked) - held - left_alone(self.running))
         for fence in held:
             self._hold(fence, until, self._holds[fence].length)
         gone = set(lost)
@@ -319,9 +319,9 @@ class Lane:
         self._extend_from = min(self._extend_from, hold.extend_at)
 
     def _extensions(self) -> Iterator[tuple[Fence, float]]:
-        left_alone = {fence_of(m) for task in self.running if task.timed_out for m in task.messages}
+        alone = left_alone(self.running)
         for fence, hold in self._holds.items():
-            if fence not in left_alone:
+            if fence not in alone:
                 yield fence, hold.extend_at
 
     @property

@@ -18,7 +18,8 @@ from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import Lease, is_plain
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.runner.lane import Lane
-from pgqrs.runner.task import Return, Settlement, unstorable
+from pgqrs.runner.task import Acknowledged, Return, Settlement, failure_of, unstorable
+from pgqrs.runner.telling import Teller
 from pgqrs.translation import refusal
 
 __all__ = ["Report", "Settler"]
@@ -48,6 +49,8 @@ class Settler:
 
     def settle(self, connection: Connection, lane: Lane) -> None:
         """Settle all that waits."""
+        while known := lane.next_of(Acknowledged):
+            self._note(connection, lane, known)
         while finishes := lane.next_of(Finish):
             self._each(lane, finishes, lambda some: self._finish(connection, lane, some))
         while failures := lane.next_of(Failure):
@@ -70,6 +73,20 @@ class Settler:
             return None
         self._finished(connection, lane, finishes, held, again)
         return lease
+
+    def _note(self, connection: Connection, lane: Lane, known: Sequence[Acknowledged]) -> None:
+        """Count what handlers' transactions ended; look for those of which that is not known."""
+        unsure = [Finish(each.fence) for each in known if each.is_held is None]
+        done = lane.steps.finished_before(connection, unsure) if unsure else set()
+        for each in known:
+            if each.is_held is None and each.fence not in done:
+                tell = Teller(lane.steps.queue).failed
+                error = each.error or RuntimeError("the commit failed")
+                lane.replace(each, failure_of(each.message, error, tell))
+        done |= {each.fence for each in known if each.is_held}
+        self._report.completed += len(done)
+        answered = [each for each in known if each.is_held is False or each.fence in done]
+        self._done(lane, answered, done)
 
     def _each(self, lane: Lane, batch: Sequence[S], send: Callable[[Sequence[S]], None]) -> None:
         try:

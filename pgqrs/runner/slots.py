@@ -63,8 +63,8 @@ class ThreadSlots:
 
     takes_ahead = True
 
-    def __init__(self, handler: Callable[[Any], Any], places: int, finished: Finished) -> None:
-        self._handler = handler
+    def __init__(self, work: Callable[[Task], Any], places: int, finished: Finished) -> None:
+        self._act = work
         self._finished = finished
         self._places = places
         self._threads: list[threading.Thread] = []
@@ -126,7 +126,7 @@ class ThreadSlots:
             return NOT_BEGUN
         context.set(about)
         try:
-            return self._handler(task.argument)
+            return self._act(task)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the handler's
             return error
         finally:
@@ -140,11 +140,11 @@ class LoopSlots:
 
     def __init__(
         self,
-        handler: Callable[[Any], Awaitable[Any]],
+        work: Callable[[Task], Awaitable[Any]],
         finished: Finished,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._handler = handler
+        self._act = work
         self._finished = finished
         self._own = None if loop is not None else asyncio.new_event_loop()
         self._loop = loop or self._own or asyncio.new_event_loop()
@@ -202,7 +202,7 @@ class LoopSlots:
 
     async def _work(self, task: Task) -> Any:
         try:
-            return await self._handler(task.argument)
+            return await self._act(task)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the handler's

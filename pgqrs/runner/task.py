@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,12 +16,15 @@ from pgqrs.types import QueueMessage, span
 
 __all__ = [
     "NOT_BEGUN",
+    "Acknowledged",
     "Context",
     "Failed",
     "Return",
     "Settlement",
     "Task",
     "context",
+    "failure_of",
+    "left_alone",
     "settled",
     "unstorable",
 ]
@@ -55,8 +58,40 @@ class Return:
     wait: dt.timedelta = dt.timedelta()
 
 
-Settlement = Finish | Failure | Return
-"""How a lease ends: finished, failed, or given back because it never started."""
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A message that was archived in the transaction of its handler, or was to be.
+
+    `is_held`: whether it was; None where the commit may have been made or not, for `error`.
+    """
+
+    message: QueueMessage
+    is_held: bool | None
+    error: BaseException | None = None
+
+    @classmethod
+    def held(cls, task: Task) -> Acknowledged:
+        """The message of this task is archived."""
+        return cls(task.messages[0], is_held=True)
+
+    @classmethod
+    def lost(cls, task: Task) -> Acknowledged:
+        """The lease was lost, and the transaction rolled back."""
+        return cls(task.messages[0], is_held=False)
+
+    @classmethod
+    def unsure(cls, task: Task, error: BaseException) -> Acknowledged:
+        """The commit ended with an error."""
+        return cls(task.messages[0], is_held=None, error=error)
+
+    @property
+    def fence(self) -> Fence:
+        """Which lease it is about."""
+        return fence_of(self.message)
+
+
+Settlement = Finish | Failure | Return | Acknowledged
+"""How a lease ends: finished, failed, given back because it never started, or ended already."""
 
 Failed = Callable[[QueueMessage, BaseException], None]
 """Told of an attempt that an exception ended."""
@@ -78,6 +113,8 @@ class Task:
     """Its result is no longer wanted: it overran and could not be stopped."""
     cancelled: bool = field(default=False, init=False)
     """It was cancelled because the process ends: it is given back if it did not finish."""
+    ends: bool = field(default=False, init=False)
+    """It is being archived in its handler's transaction, which keeps others from leasing it."""
 
     def begin(self) -> Context | None:
         """Note that the handler begins; None where the messages may be another's by now."""
@@ -102,12 +139,19 @@ class Task:
         return list(self.messages) if self.batch else self.messages[0]
 
 
+def left_alone(tasks: Iterable[Task]) -> set[Fence]:
+    """Give the leases that are extended no more: of tasks that overran, or are being ended."""
+    return {fence_of(m) for task in tasks if task.timed_out or task.ends for m in task.messages}
+
+
 def settled(task: Task, result: Any, failed: Failed) -> list[Settlement]:
     """Give how each lease of a task ends, from what its handler returned or raised.
 
     A batch handler returns None (all done), or a list with something for each message. `failed` is
     told of each attempt that an exception ended.
     """
+    if isinstance(result, Acknowledged):
+        return [result]
     if not task.batch:
         return [_settlement(task.messages[0], result, failed)]
     if isinstance(result, BaseException) or result is None or isinstance(result, Dead | Retry):
@@ -127,8 +171,13 @@ def _settlement(message: QueueMessage, result: Any, failed: Failed) -> Settlemen
             return _ending(fence_of(message), result)
         except Exception as error:  # noqa: BLE001 - what a handler hands over may be anything
             result = error
-    failed(message, result)
-    return Failure(fence_of(message), error_text(result))
+    return failure_of(message, result, failed)
+
+
+def failure_of(message: QueueMessage, error: BaseException, failed: Failed) -> Failure:
+    """Give the attempt that an exception ended, and tell of it."""
+    failed(message, error)
+    return Failure(fence_of(message), error_text(error))
 
 
 def _ending(fence: Fence, result: Any) -> Settlement:

@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 import pgqrs
 from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncRunner
@@ -63,8 +63,9 @@ async def consumer(config: pgqrs.Config, connection: AsyncConnection) -> None:
         await consumer.delete(messages[0])
 
 
-async def runner(config: pgqrs.Config) -> None:
+async def runner(config: pgqrs.Config, maker: async_sessionmaker[AsyncSession]) -> None:
     async with AsyncRunner(config) as runner:
         assert_type(runner, AsyncRunner)
+        runner.add("r", print, session=maker)
         runner.add("q", print, batch_size=10)
         assert_type(await runner.run(), pgqrs.Report)

@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any, assert_type
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 import pgqrs
 from pgqrs.types import Finding
@@ -97,9 +97,11 @@ def consumer(config: pgqrs.Config, connection: Connection) -> None:
         consumer.delete(messages[0])
 
 
-def runner(config: pgqrs.Config) -> None:
+def runner(config: pgqrs.Config, maker: sessionmaker[Session]) -> None:
     with pgqrs.Runner(config) as runner:
         assert_type(runner, pgqrs.Runner)
+        runner.add("r", print, session=maker)
+        runner.add("r", print, session=Session)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         runner.add("q", print, concurrency=2, prefetch=3, timeout=dt.timedelta(seconds=9))
         assert_type(runner.run(), pgqrs.Report)
         assert_type(runner.report, pgqrs.Report)
