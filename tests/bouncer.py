@@ -27,7 +27,7 @@ unix_socket_dir = {folder}
 listen_port = 6432
 auth_type = any
 pool_mode = {mode}
-default_pool_size = 2
+default_pool_size = {size}
 max_client_conn = 200
 ignore_startup_parameters = {ignored}
 logfile = {folder}/log
@@ -35,13 +35,17 @@ logfile = {folder}/log
 
 
 @contextmanager
-def bouncer(url: URL, mode: str = "transaction", ignored: str = "") -> Iterator[str]:
-    """Give the DSN that leads through it; it forgives the startup parameters named."""
+def bouncer(url: URL, mode: str = "transaction", ignored: str = "", size: int = 2) -> Iterator[str]:
+    """Give the DSN that leads through it; it forgives the startup parameters named.
+
+    It has `size` connections to the server, for all.
+    """
     assert PROGRAM is not None
     folder = Path(tempfile.mkdtemp(prefix="pgb"))
     host, port = str(url.query["host"]), url.query.get("port", "5432")
     settings = folder / "pgbouncer.ini"
-    values = {"host": host, "port": port, "folder": folder, "mode": mode, "ignored": ignored}
+    values = {"host": host, "port": port, "folder": folder, "mode": mode, "size": size}
+    values["ignored"] = ignored
     settings.write_text(SETTINGS.format(**values))
     owner = None
     if os.getuid() == 0:  # which it refuses to run as; the server's socket is its owner's alone

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from bouncer import PROGRAM, bouncer
-from sqlalchemy import URL
-from waiting import until
+from host import Base, Order
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.orm import Session, sessionmaker
+from waiting import ask, crowd, until
 
 import pgqrs
-from pgqrs import Admin, Config, Consumer, Producer
+from pgqrs import Admin, Config, Consumer, Producer, QueueMessage
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not installed")
 
@@ -79,3 +84,108 @@ def test_run_polls_where_listening_is_of_no_use(pooled: Config) -> None:
             consumer.stop()
             work.join(20)
         assert reports == [pgqrs.Report(completed=3)]
+
+
+def test_work_that_is_seldom_done(pooled: Config) -> None:
+    """Retries, dead letters, workers, maintenance and the end of a queue pass the pooler too."""
+    with Admin(pooled) as admin, Producer(pooled, "q") as p, Consumer(pooled, "q") as c:
+        admin.create_queue("dead")
+        admin.create_queue("q", max_attempts=1, dead_letter="dead")
+        p.enqueue_delayed(0, 60)
+        p.enqueue(1)
+        message = c.dequeue()
+        assert message is not None
+        assert c.fail(message, "no")
+        assert [each.id for each in admin.dead_letters("q")] == [message.id]
+        assert admin.replay_dead_letters("dead") == 1
+        messages, finished = c.archive_and_dequeue([], 1)
+        assert (messages, len(finished)) == ([], 1)
+        c.heartbeat()
+        c.suspend()
+        assert c.dequeue() is None
+        c.resume()
+        assert admin.worker_stats("q").total_workers == 2
+        admin.reclaim_messages("q")
+        admin.maintain()
+        assert admin.verify() == []
+
+
+class Work:
+    """Workers whose handlers write through the pooler, in the transaction of their message."""
+
+    def __init__(self, config: Config, host: Engine) -> None:
+        self.config = config
+        self.maker = sessionmaker(host)
+        self.consumers = [Consumer(config, "q", "here", number) for number in range(6)]
+        self.reports: list[pgqrs.Report] = []
+        self.sent = 0
+
+    def handle(self, message: QueueMessage, session: Session) -> None:
+        session.add(Order(id=message.id))  # once, or it is an error
+
+    def work(self, consumer: Consumer) -> None:
+        self.reports.append(consumer.run(self.handle, session=self.maker, concurrency=2))
+
+    def send(self, seconds: float) -> None:
+        """Add messages, alone, in batches and within transactions, some of them rolled back."""
+        with Producer(self.config, "q") as producer:
+            until_then = time.monotonic() + seconds
+            while time.monotonic() < until_then:
+                producer.enqueue(1)
+                producer.batch_enqueue(range(9))
+                with self.maker() as session:
+                    producer.within(session).enqueue(2)
+                    session.commit()
+                    producer.within(session).enqueue(3)
+                    session.rollback()
+                self.sent += 11
+
+
+def soak(url: URL, admin: Admin, seconds: float, **settings: Any) -> None:
+    """Six workers and two producers on two server connections: nothing is lost or done twice."""
+    admin.create_queue("q")
+    with bouncer(url, size=2) as dsn, crowd() as start:
+        config = Config.from_dsn(
+            dsn,
+            pooler=True,
+            poll_interval_seconds=0.2,
+            heartbeat_interval_seconds=1,
+            stale_after_seconds=30,
+            **settings,
+        )
+        host = create_engine(config.url, connect_args={"prepare_threshold": None})
+        Base.metadata.create_all(host)
+        work = Work(config, host)
+        waiting = iter(work.consumers)
+        start(6, lambda: work.work(next(waiting)))
+        for thread in start(2, lambda: work.send(seconds)):
+            thread.join()
+        try:
+            until(lambda: admin.queue_metrics("q").total_messages == 0, seconds + 60)
+        finally:
+            for consumer in work.consumers:
+                consumer.stop()
+        host.dispose()
+    assert ask(admin.pool, "SELECT count(*) FROM orders") == work.sent
+    assert sum(report.completed for report in work.reports) == work.sent
+    assert sum(report.failed + report.lost for report in work.reports) == 0
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_more_workers_than_connections(
+    url: URL, dsn: str, admin: Admin, caplog: pytest.LogCaptureFixture, *, listens: bool
+) -> None:
+    """Whether or not there is a direct way for notifications: some seconds of what `soak` says."""
+    caplog.set_level(logging.INFO, "pgqrs.run")
+    soak(url, admin, 1.5, listen_dsn=dsn if listens else None)
+    how = "listening on the connection of listen_dsn" if listens else "polling every 0.2 s only"
+    assert caplog.text.count(how) == 6
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("listens", [True, False])
+def test_more_workers_than_connections_for_long(
+    url: URL, dsn: str, admin: Admin, *, listens: bool
+) -> None:
+    """The same for two minutes."""
+    soak(url, admin, 120, listen_dsn=dsn if listens else None)
