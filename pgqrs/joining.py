@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection
-from sqlalchemy.engine import Transaction
+from sqlalchemy.engine import Transaction, TwoPhaseTransaction
 from sqlalchemy.pool import Pool
 
 from pgqrs.errors import InvalidStateError, PgqrsError
@@ -21,6 +21,7 @@ __all__ = [
     "check_isolation",
     "entered",
     "in_read_committed",
+    "may_notify",
 ]
 
 T = TypeVar("T")
@@ -78,6 +79,11 @@ def entered(connection: Connection) -> Connection:
 def autocommits(connection: Connection) -> bool:
     """Say whether each statement is committed by itself; the driver knows, nothing is sent."""
     return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
+def may_notify(connection: Connection) -> bool:
+    """Say whether the transaction may carry a NOTIFY: PostgreSQL prepares none that does."""
+    return not isinstance(connection.get_transaction(), TwoPhaseTransaction)
 
 
 def check_isolation(connection: Connection) -> None:

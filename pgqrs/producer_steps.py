@@ -17,6 +17,7 @@ from pgqrs.bucket import Bucket
 from pgqrs.call import Call, call
 from pgqrs.checks import checked_attempts, checked_priority
 from pgqrs.errors import PayloadError, QueueNotFoundError, RateLimitedError
+from pgqrs.joining import may_notify
 from pgqrs.message import Message
 from pgqrs.new_message import Item, NewMessage, OnConflict, item
 from pgqrs.operations import enqueue as operations
@@ -180,11 +181,11 @@ class ProducerSteps(WorkerSteps):
         if self._bucket is not None and (wait := self._bucket.take(count)) is not None:
             raise RateLimitedError(self.queue, wait)
 
-    def _rings(self, *, due: bool) -> bool:
+    def _rings(self, connection: Connection, *, due: bool) -> bool:
         """Say whether the INSERT notifies. In the caller's transaction it does, at its commit."""
         if not due or not self.config.enable_listen_notify:
             return False
-        return self.joined or self.bell.rings_along()
+        return may_notify(connection) if self.joined else self.bell.rings_along()
 
     def _envelope(self, sending: Sending) -> Envelope:
         if sending.on_conflict not in get_args(OnConflict):
@@ -232,7 +233,7 @@ class ProducerSteps(WorkerSteps):
         if kind is EACH or self._has_policy:
             (message,) = self._each(connection, envelope, chunk, worker_id)
         else:
-            rings = self._rings(due=not envelope.delay)
+            rings = self._rings(connection, due=not envelope.delay)
             sealed = replace(envelope, message_type=kind, rings=rings)
             try:
                 message = operations.enqueue(connection, self.schema, sealed, content, worker_id)
@@ -252,7 +253,7 @@ class ProducerSteps(WorkerSteps):
             if kind is EACH or self._has_policy:
                 messages += self._each(connection, envelope, chunk, worker_id, len(messages))
                 continue
-            rings = self._rings(due=not envelope.delay)
+            rings = self._rings(connection, due=not envelope.delay)
             sealed = replace(envelope, message_type=kind, rings=rings)
             try:
                 add = operations.enqueue_many
@@ -274,7 +275,7 @@ class ProducerSteps(WorkerSteps):
         kind, contents = chunk
         items = contents if kind is EACH else [_item_of(text, kind, envelope) for text in contents]
         due = any(not each.options.get("delay") for each in items)
-        rings = self._rings(due=due)
+        rings = self._rings(connection, due=due)
         bundle = Bundle(self.queue, items, envelope.skips, rings, self._channel, first)
         return enqueue_each(connection, self.schema, bundle, worker_id)
 

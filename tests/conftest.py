@@ -19,6 +19,7 @@ from pgqrs import Admin, Config, migrations
 from pgqrs.embedded import EmbeddedPostgres
 
 TEMPLATE = "pgqrs_template"
+SETTINGS = {"max_connections": 200, "max_prepared_transactions": 10}
 _numbers = itertools.count()
 
 
@@ -26,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the cluster in the process that controls the run; workers are told its DSN."""
     if hasattr(config, "workerinput") or os.environ.get("PGQRS_TEST_DSN"):
         return
-    server = EmbeddedPostgres(durable=False, settings={"max_connections": 200})
+    server = EmbeddedPostgres(durable=False, settings=SETTINGS)
     server.start()
     config.stash[_SERVER] = server
 

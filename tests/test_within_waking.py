@@ -15,7 +15,8 @@ from bouncer import PROGRAM, bouncer
 from host import Base, joined_of
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from waiting import PATIENCE, until
+from sqlalchemy.orm import Session
+from waiting import PATIENCE, ask, until
 
 from pgqrs import Admin, Config, Consumer, Producer
 from pgqrs.aio import AsyncProducer
@@ -122,6 +123,21 @@ def test_the_commit_of_an_async_session_wakes(
             await engine.dispose()
 
     asyncio.run(main())
+
+
+def test_a_two_phase_commit_wakes_nobody(
+    engine: Engine, admin: Admin, config: Config, listener: Listener
+) -> None:
+    """PostgreSQL prepares no transaction that notifies, so none does, and the poll finds it."""
+    admin.create_queue("q")
+    if ask(engine, "SHOW max_prepared_transactions") == "0":
+        pytest.skip("the server prepares no transactions")
+    with Producer(config, "q") as producer, Session(engine, twophase=True) as session:
+        producer.within(session).enqueue(1)
+        producer.within(session).batch_enqueue([2, 3])
+        session.commit()
+    assert listener.heard() == 0
+    assert admin.queue_metrics("q").pending == 3
 
 
 @contextmanager
