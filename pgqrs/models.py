@@ -1,8 +1,9 @@
 """The declarative models: what the tables are, for Core statements and for your own selects.
 
 Reading through them is public. Writing goes through Producer, Consumer and Admin, which keep the
-fence. The models name the default schema; for another one pass
-``schema_translate_map={"pgqrs": "other"}`` with your statement.
+fence, so relationships are for joins and loading only. Collections are loaded only where a
+statement asks for them: a queue may have millions of rows. The models name the default schema; for
+another one set ``schema_translate_map={"pgqrs": "other"}`` on your statement or engine.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 __all__ = [
     "DEFAULT_SCHEMA",
@@ -52,11 +53,14 @@ __all__ = [
 
 DEFAULT_SCHEMA: Final = "pgqrs"
 
-# The states of a message. Each has a partial index, which a plan can use only when the state
-# stands in the statement as a literal.
+# Each has a partial index, which a plan can use only when the state stands in the statement as a
+# literal.
 READY: Final = literal_column("0", SmallInteger)
+"""The state of a message that waits, to compare `Message.state` with."""
 DELAYED: Final = literal_column("1", SmallInteger)
+"""The state of one that waits for its `vt`; it keeps it until somebody leases it."""
 LEASED: Final = literal_column("2", SmallInteger)
+"""The state of one that a consumer leased, whether or not the lease ran out."""
 
 _NOW: Final = text("now()")
 
@@ -111,6 +115,11 @@ class Queue(Model):
     policy: Mapped[str | None]
     lease_ct: Mapped[int] = mapped_column(server_default=text("0"))
 
+    messages: Mapped[list[Message]] = relationship(viewonly=True, lazy="raise")
+    archive: Mapped[list[Archive]] = relationship(viewonly=True, lazy="raise")
+    workers: Mapped[list[Worker]] = relationship(viewonly=True, lazy="raise")
+    dead_letter_queue: Mapped[Queue | None] = relationship(viewonly=True, remote_side="Queue.id")
+
 
 class Worker(Model):
     """A registered user of a queue, with its heartbeat.
@@ -146,6 +155,11 @@ class Worker(Model):
     heartbeat_at: Mapped[dt.datetime] = mapped_column(server_default=_NOW)
     shutdown_at: Mapped[dt.datetime | None]
     leads_until: Mapped[dt.datetime | None]
+
+    queue: Mapped[Queue | None] = relationship(viewonly=True)
+    leased: Mapped[list[Message]] = relationship(
+        primaryjoin="Worker.id == foreign(Message.consumer_worker_id)", viewonly=True, lazy="raise"
+    )
 
 
 class Message(Model):
@@ -209,6 +223,14 @@ class Message(Model):
     key: Mapped[str | None]
     key_slot: Mapped[int | None]
 
+    queue: Mapped[Queue] = relationship(viewonly=True)
+    producer: Mapped[Worker | None] = relationship(
+        primaryjoin="foreign(Message.producer_worker_id) == Worker.id", viewonly=True
+    )
+    consumer: Mapped[Worker | None] = relationship(
+        primaryjoin="foreign(Message.consumer_worker_id) == Worker.id", viewonly=True
+    )
+
 
 class Archive(Model):
     """A finished message: the history, under the message's own id.
@@ -269,6 +291,14 @@ class Key(Model):
     number: Mapped[int | None]
     taken_at: Mapped[dt.datetime]
     until: Mapped[dt.datetime]
+
+    queue: Mapped[Queue] = relationship(viewonly=True)
+    producer: Mapped[Worker | None] = relationship(
+        primaryjoin="foreign(Archive.producer_worker_id) == Worker.id", viewonly=True
+    )
+    consumer: Mapped[Worker | None] = relationship(
+        primaryjoin="foreign(Archive.consumer_worker_id) == Worker.id", viewonly=True
+    )
 
 
 class Tables(NamedTuple):

@@ -5,9 +5,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, assert_type
 
-from sqlalchemy import URL
+from sqlalchemy import URL, select
+from sqlalchemy.orm import Session
 
 import pgqrs
+from pgqrs import models
 
 
 def message(message: pgqrs.QueueMessage) -> None:
@@ -68,3 +70,14 @@ def repositories(config: pgqrs.Config) -> None:
     assert_type(pgqrs.Archive(config).delete(1), bool)
     with pgqrs.Queues(config) as queues:
         assert_type(queues.count(), int)
+
+
+def reading(session: Session, message: models.Message, queue: models.Queue) -> None:
+    assert_type(session.scalars(select(models.Message)).one(), models.Message)
+    assert_type(message.queue, models.Queue)
+    assert_type(message.consumer, models.Worker | None)
+    assert_type(queue.archive, list[models.Archive])
+    assert_type(queue.dead_letter_queue, models.Queue | None)
+    for name, late in session.execute(select(models.Queue.queue_name, models.Message.vt)):
+        assert_type(name, str)
+        assert_type(late, dt.datetime)
