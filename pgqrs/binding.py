@@ -106,8 +106,7 @@ class EngineBinding(Binding):
         """Give an engine as `apart`, for one that waits for notifications: always psycopg's."""
         if self.engine.driver == "psycopg":
             return self.apart()
-        url = self.engine.url.set(drivername="postgresql+psycopg")
-        return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
+        return engines.beside(self.engine.url)
 
     def run_apart(self, call: Call[T]) -> T:
         """Run a call while the caller may hold the only connection of the host's pool."""

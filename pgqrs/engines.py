@@ -11,15 +11,29 @@ import threading
 from typing import Any, Final
 
 from psycopg import AsyncRawCursor, RawCursor, RawServerCursor
-from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy import URL, Engine, create_engine, event, exc
 
 from pgqrs.config import Config
 from pgqrs.forking import forget_in_child
 
-__all__ = ["acquire", "async_options_of", "options_of", "prepare", "release", "single"]
+__all__ = ["acquire", "async_options_of", "beside", "options_of", "prepare", "release", "single"]
 
 # A connection that waits hears nothing of a route that was lost, unless it asks.
 _KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+# Options of asyncpg's in a URL, by what psycopg calls them, if it knows them.
+_OF_ASYNCPG: Final = {
+    "ssl": "sslmode",
+    "timeout": "connect_timeout",
+    "async_fallback": "",
+    "command_timeout": "",
+    "direct_tls": "",
+    "max_cacheable_statement_size": "",
+    "max_cached_statement_lifetime": "",
+    "prepared_statement_cache_size": "",
+    "prepared_statement_name_func": "",
+    "statement_cache_size": "",
+}
 
 _counts: Final[dict[Config, tuple[Engine, int]]] = {}
 _lock = threading.Lock()
@@ -51,6 +65,17 @@ def single(config: Config) -> Engine:
     engine = create_engine(config.url, **options_of(config) | {"pool_size": 1, "max_overflow": 0})
     prepare(engine, RawServerCursor)
     return engine
+
+
+def beside(url: URL) -> Engine:
+    """Give an engine of psycopg with one connection, to where a host's engine of any driver leads.
+
+    What only asyncpg knows of in a URL is left out, and its `ssl` and `timeout` are translated.
+    """
+    query = {_OF_ASYNCPG.get(name, name): value for name, value in url.query.items()}
+    query.pop("", None)
+    url = url.set(drivername="postgresql+psycopg", query=query)
+    return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
 
 
 def options_of(config: Config) -> dict[str, Any]:

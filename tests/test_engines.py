@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from sqlalchemy import text
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from waiting import ask, until
 
-from pgqrs import Admin, Config, Consumer, Producer
-from pgqrs.aio import AsyncAdmin
+from pgqrs import Admin, Config, Consumer, Producer, engines
+from pgqrs.aio import AsyncAdmin, AsyncConsumer
 
 
 def test_a_bind_for_everything(admin: Admin) -> None:
@@ -65,3 +67,47 @@ def test_threads_share_it(admin: Admin) -> None:
         for thread in threads:
             thread.join(30)
     assert admin.queue_metrics("q").pending == 80
+
+
+BEATS = "SELECT count(*) FROM pgqrs.pgqrs_workers WHERE heartbeat_at > started_at"
+
+
+def brisk(dsn: str) -> Config:
+    return Config.from_dsn(dsn, heartbeat_interval_seconds=0.05, stale_after_seconds=1)
+
+
+def test_heartbeats_beside_psycopg2(admin: Admin, engine: Engine, dsn: str) -> None:
+    """A lease that was taken on an engine of psycopg2 is kept alive by that driver."""
+    admin.create_queue("q")
+    host = create_engine(engine.url.set(drivername="postgresql+psycopg2"))
+    with Producer(dsn, "q") as producer, Consumer(host, "q", config=brisk(dsn)) as consumer:
+        producer.enqueue(1)
+        assert consumer.dequeue() is not None
+        until(lambda: ask(engine, BEATS))
+    host.dispose()
+
+
+def test_heartbeats_beside_asyncpg(admin: Admin, engine: Engine, dsn: str) -> None:
+    """A lease that was taken on an engine of asyncpg is kept alive by psycopg, in a thread."""
+    admin.create_queue("q")
+    url = engine.url.set(drivername="postgresql+asyncpg").update_query_dict({"ssl": "disable"})
+
+    async def main() -> None:
+        host = create_async_engine(url)
+        async with AsyncConsumer(host, "q", config=brisk(dsn)) as consumer:
+            with Producer(dsn, "q") as producer:
+                producer.enqueue(1)
+            assert await consumer.dequeue() is not None
+            await asyncio.to_thread(until, lambda: ask(engine, BEATS))
+        await host.dispose()
+
+    asyncio.run(main())
+
+
+def test_what_only_asyncpg_understands_is_left_out() -> None:
+    """The URL of an engine of asyncpg leads psycopg to the same place, by the same TLS."""
+    given = "postgresql+asyncpg://ann:s3cret@h:5/app?ssl=verify-full&timeout=3"
+    engine = engines.beside(make_url(f"{given}&statement_cache_size=0&passfile=/p"))
+    found = engine.url.render_as_string(hide_password=False)
+    same = "postgresql+psycopg://ann:s3cret@h:5/app?"
+    assert found == f"{same}connect_timeout=3&passfile=%2Fp&sslmode=verify-full"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -98,8 +98,7 @@ class AsyncEngineBinding(AsyncBinding):
         """Give a sync engine of psycopg to the same server, for one connection of a thread."""
         if isinstance(self.source, engines.Engines):
             return sync_engines.single(self.config)
-        url = self.source.url.set(drivername="postgresql+psycopg")
-        return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
+        return sync_engines.beside(self.source.url)
 
     async def run_apart(self, call: Call[T]) -> T:
         """Run a call while the caller may hold the only connection of the host's pool."""
