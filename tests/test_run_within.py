@@ -138,7 +138,7 @@ def test_a_lost_lease_takes_the_writes_back(
             ask(host, "UPDATE pgqrs.pgqrs_messages SET vt = now() - interval '1 s' RETURNING 1")
             assert thief.dequeue(60) is not None
 
-        with working(brisk, robbed, session=sessionmaker(host)) as (consumer, reports):
+        with working(brisk, robbed, session=sessionmaker(host), prefetch=0) as (consumer, reports):
             until(lambda: consumer._lineup.report.lost)
         assert reports == [Report(lost=1)]
         assert "1 leases on queue q were lost" in caplog.text
