@@ -21,7 +21,7 @@ from pgqrs.message import Handlers
 from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
 from pgqrs.runner.room import Room
-from pgqrs.runner.within import Sessions, is_async, sessions_for, work_of
+from pgqrs.runner.within import Sessions, Work, is_async, sessions_for, work_of
 from pgqrs.types import Duration, QueueInfo, QueueMessage, span
 
 __all__ = [
@@ -106,14 +106,18 @@ def loop_of(
             lane.ended(task, result)
             loop.has_ended(idle=idle)
 
-        waits = is_async(each.handler)
-        handler = traced_handler(lane.steps.queue, each.handler, is_async=waits)
-        work = work_of(handler, lane.steps, each.sessions)
-        if waits:
+        work = _work_of(lane, each)
+        if is_async(each.handler):
             lane.slots = LoopSlots(work, finished, event_loop)
         else:
             lane.slots = ThreadSlots(work, each.room.concurrency, finished)
     return loop
+
+
+def _work_of(lane: Lane, each: Handling) -> Work:
+    waits = is_async(each.handler)
+    handler = traced_handler(lane.steps.queue, each.handler, is_async=waits)
+    return work_of(handler, lane.steps, each.sessions)
 
 
 def run_loop(loop: Loop) -> Report:
