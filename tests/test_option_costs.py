@@ -1,0 +1,36 @@
+"""What each option costs is what the documentation says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.options import Cost, costs, quiet_server
+from pgqrs.errors import EmbeddedPostgresError
+
+GUIDE = Path(__file__).parent.parent / "docs" / "guides" / "options.md"
+ROW = re.compile(r"^\| (.+?) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
+
+
+def test_the_table_of_costs_is_measured() -> None:
+    """Each figure comes out again: the log within 3 in a hundred, buffers within 4 or a tenth."""
+    printed = {
+        name: Cost(*(float(figure.replace(",", "")) for figure in figures))
+        for name, *figures in ROW.findall(GUIDE.read_text())
+    }
+    server = quiet_server()
+    try:
+        server.start()
+    except EmbeddedPostgresError as error:
+        pytest.skip(str(error))
+    try:
+        found = dict(costs(server.dsn()))
+    finally:
+        server.stop()
+    assert found.keys() == printed.keys()
+    for name, cost in found.items():
+        says = printed[name]
+        assert cost[::2] == pytest.approx(says[::2], rel=0.03), name
+        assert cost[1::2] == pytest.approx(says[1::2], rel=0.1, abs=4), name
