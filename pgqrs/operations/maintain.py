@@ -82,9 +82,9 @@ def _look_after_keys(connection: Connection, schema: str, queue_id: int) -> tupl
     Gives how many messages expired, and how many archived ones were over their time.
     """
     expired = outdated = 0
+    those = {"queue": queue_id, "n": _BATCH}
     looked = _BATCH
-    while looked >= _BATCH:
-        those = {"queue": queue_id, "n": _BATCH}
+    while looked:  # less than a batch is not the end: what somebody is just changing is skipped
         looked, out, over = connection.execute(keeping.look_after(schema), those).one()
         expired, outdated = expired + out, outdated + over
     return expired, outdated

@@ -56,7 +56,9 @@ def look_after(t: Tables) -> Executable:
     later = update(k).where(*same, again.c.key == due.c.key, again.c.kind == due.c.kind)
     kept = later.values(until=again.c.until).returning(k.c.key).cte("kept_keys")
     needed = select(again.c.key).where(again.c.key == due.c.key, again.c.kind == due.c.kind)
-    unneeded = due.c.kind.in_([ORDER, WINDOW]) | ~_is_held(t, due)
+    # What this very statement deletes is still there for it.
+    gone_now = due.c.number == any_(func.array(select(outdated.c.id).scalar_subquery()))
+    unneeded = due.c.kind.in_([ORDER, WINDOW]) | ~_is_held(t, due) | gone_now
     over = unneeded & ~needed.correlate(due).exists()
     dropped = delete(k).where(*same, over).returning(k.c.key).cte("dropped_keys")
     counts = [_count(each) for each in (kept, dropped, gone, outdated)]
