@@ -45,7 +45,7 @@ class AsyncClient(AsyncClosing):
         return AsyncClientBuilder()
 
     async def install(self) -> None:
-        """Make the tables where they are missing or of an earlier version. Needs an engine."""
+        """Make the tables where they are missing, or too old to be used. Needs an engine."""
         try:
             await self._admin.list_queues()
         except SchemaError:

@@ -47,7 +47,7 @@ class Client(Closing):
         return ClientBuilder()
 
     def install(self) -> None:
-        """Make the tables where they are missing or of an earlier version. Needs an engine."""
+        """Make the tables where they are missing, or too old to be used. Needs an engine."""
         try:
             self._admin.list_queues()
         except SchemaError:
