@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from bouncer import PROGRAM, bouncer
 from sqlalchemy import URL, Engine, create_engine, text
 from waiting import until
 
@@ -142,6 +143,16 @@ def test_a_missing_index_is_seen_in_the_plan(engine: Engine, admin: Admin) -> No
     execute(engine, schema.remedy)
     assert look(engine, "plan") == []
     assert admin.queue_metrics("q").pending == 10_000
+
+
+def test_a_foreign_key_that_is_missing(engine: Engine, admin: Admin) -> None:
+    """What `verify` sees is a part of the report."""
+    key = "pgqrs_messages_queue_id_fkey"
+    execute(engine, f"ALTER TABLE pgqrs.pgqrs_messages DROP CONSTRAINT {key}")
+    (found,) = admin.diagnose()
+    assert (found.check, found.severity) == ("schema", "warning")
+    execute(engine, found.remedy)
+    assert admin.diagnose() == []
 
 
 def test_ids_behind_the_rows(
@@ -421,3 +432,15 @@ def test_the_report_for_people(admin: Admin, dsn: str) -> None:
         "warning  queues  messages wait in queue 'q', and no consumer of it is alive\n"
         "                 → pgqrs worker run MODULE:NAME --queue q\n"
     )
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not installed")
+def test_a_pooler_that_nobody_told_of(url: URL, dsn: str) -> None:
+    """LISTEN fails without an error there, so it is proven; what the remedy sets is heard."""
+    with bouncer(url, ignored="options") as pooled:
+        with Admin(Config.from_dsn(pooled)) as admin:
+            (found,) = of(admin.diagnose(), "hearing")
+        assert found.severity == "warning"
+        assert "a pooler stands before the server and drops notifications" in found.message
+        with Admin(Config.from_dsn(pooled, pooler=True, listen_dsn=dsn)) as admin:
+            assert admin.diagnose() == []

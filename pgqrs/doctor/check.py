@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from pgqrs.models import DEFAULT_SCHEMA
 from pgqrs.types import Finding
 
-__all__ = ["Check", "Terms", "error", "note", "warning"]
+__all__ = ["Check", "Terms", "command", "error", "note", "warning"]
 
 
 def _now() -> dt.datetime:
@@ -46,6 +47,12 @@ class Check:
     name: str
     look: Callable[[Connection, Terms], Iterable[Finding]]
     mend: Callable[[Connection, Terms], object] | None = None
+
+
+def command(terms: Terms, words: str) -> str:
+    """Give a command line of pgqrs for what is looked at."""
+    where = "" if terms.schema == DEFAULT_SCHEMA else f"--schema {terms.schema} "
+    return f"pgqrs {where}{words}"
 
 
 def error(message: str, remedy: str) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from pgqrs.doctor.check import Terms, error, note, warning
+from pgqrs.doctor.check import Terms, command, error, note, warning
 from pgqrs.models import tables
 from pgqrs.operations import ids, queues, supervise
 from pgqrs.statements import diagnosis as sql
@@ -31,14 +31,14 @@ def of_queues(connection: Connection, terms: Terms) -> Iterator[Finding]:
         name = queue.queue_name
         if queue.paused and queue.pending:
             message = f"queue {name!r} is paused, and messages wait"
-            yield warning(message, f"pgqrs queue resume {name}")
+            yield warning(message, command(terms, f"queue resume {name}"))
         elif queue.pending and queue.queue_id not in at_work:
             message = f"messages wait in queue {name!r}, and no consumer of it is alive"
-            yield warning(message, f"pgqrs worker run MODULE:NAME --queue {name}")
+            yield warning(message, command(terms, f"worker run MODULE:NAME --queue {name}"))
     for each in health:
         if each.worker.status is WorkerStatus.SUSPENDED and each.healthy:
             message = f"worker {each.worker.id} on {each.worker.hostname} is suspended"
-            yield note(message, f"pgqrs worker resume {each.worker.id}")
+            yield note(message, command(terms, f"worker resume {each.worker.id}"))
 
 
 def of_workers(connection: Connection, terms: Terms) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def of_workers(connection: Connection, terms: Terms) -> Iterator[Finding]:
             yield warning(
                 f"worker {worker.id} ({worker.role}, pid {worker.pid} on {worker.hostname}) gave no"
                 f" sign for {age:,} s, and holds {each.held_messages:,} messages",
-                f"pgqrs worker reclaim --older-than {seconds} --yes",
+                command(terms, f"worker reclaim --older-than {seconds} --yes"),
             )
 
 
@@ -82,7 +82,8 @@ def of_types(connection: Connection, terms: Terms) -> Iterator[Finding]:
             yield warning(
                 f"queue {queue.queue_name!r} has {number:,} messages of type {kind!r}, which no"
                 " worker so far had a handler for",
-                f"run a worker whose Handlers know {kind!r}, or cancel them: pgqrs message cancel",
+                f"run a worker whose Handlers know {kind!r}, or cancel them:"
+                f" {command(terms, 'message cancel ID')}",
             )
 
 
@@ -95,7 +96,7 @@ def of_ids(connection: Connection, terms: Terms) -> Iterator[Finding]:
             yield note(message, remedy)
         else:
             message = f"{name} gives id {last + 1:,} next, and {highest:,} is in use"
-            yield error(message, "pgqrs admin bump-ids")
+            yield error(message, command(terms, "admin bump-ids"))
 
 
 def bump(connection: Connection, terms: Terms) -> None:

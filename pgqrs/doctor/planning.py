@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from pgqrs.doctor.check import Terms, error
+from pgqrs.doctor.check import Terms, command, error
 from pgqrs.models import tables
 from pgqrs.operations import queues
 from pgqrs.statements import diagnosis as sql
@@ -40,8 +40,8 @@ def of_plan(connection: Connection, terms: Terms) -> Iterator[Finding]:
             yield error(
                 f"a lease of queue {queue.queue_name!r} {', '.join(found)}: it becomes slower with"
                 " each message",
-                f"ANALYZE {named(messages)}; if that does not help, see `pgqrs verify` for the"
-                " indexes",
+                f"ANALYZE {named(messages)}; if that does not help, see"
+                f" `{command(terms, 'verify')}` for the indexes",
             )
 
 

@@ -67,7 +67,8 @@ def rights() -> Executable:
 def horizon() -> Executable:
     """Give who keeps dead rows from being cleaned: (kind, key, who, how long, transactions since).
 
-    Kinds are session, prepared and slot; how long is null for a slot.
+    Kinds are session, prepared and slot; how long is null for a slot. The snapshot of a VACUUM is
+    in nobody's way.
     """
     return text(
         "SELECT 'session', pid::text,"
@@ -77,6 +78,7 @@ def horizon() -> Executable:
         " FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
         " AND (datname = current_database() OR backend_type = 'walsender')"
         " AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)"
+        " AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)"
         " UNION ALL SELECT 'prepared', gid, owner::text, clock_timestamp() - prepared,"
         " age(transaction) FROM pg_prepared_xacts WHERE database = current_database()"
         " UNION ALL SELECT 'slot', slot_name::text, concat(slot_type, CASE WHEN NOT active"
