@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -21,7 +22,7 @@ from pgqrs.message import Handlers
 from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
 from pgqrs.runner.room import Room
-from pgqrs.runner.within import Sessions, Work, is_async, sessions_for, work_of
+from pgqrs.runner.within import Sessions, is_async, sessions_for, work_of
 from pgqrs.types import Duration, QueueInfo, QueueMessage, span
 
 __all__ = [
@@ -96,28 +97,20 @@ def loop_of(
     ]
     loop = Loop(lanes, connect, config)
     for lane, (_, each) in zip(lanes, pairs, strict=True):
-
-        def finished(
-            task: Any,
-            result: Any,
-            idle: bool,  # noqa: FBT001
-            lane: Lane = lane,
-        ) -> None:
-            lane.ended(task, result)
-            loop.has_ended(idle=idle)
-
-        work = _work_of(lane, each)
-        if is_async(each.handler):
+        finished = partial(_end, loop, lane)
+        waits = is_async(each.handler)
+        handler = traced_handler(lane.steps.queue, each.handler, is_async=waits)
+        work = work_of(handler, lane.steps, each.sessions)
+        if waits:
             lane.slots = LoopSlots(work, finished, event_loop)
         else:
             lane.slots = ThreadSlots(work, each.room.concurrency, finished)
     return loop
 
 
-def _work_of(lane: Lane, each: Handling) -> Work:
-    waits = is_async(each.handler)
-    handler = traced_handler(lane.steps.queue, each.handler, is_async=waits)
-    return work_of(handler, lane.steps, each.sessions)
+def _end(loop: Loop, lane: Lane, task: Any, result: Any, idle: bool) -> None:  # noqa: FBT001
+    lane.ended(task, result)
+    loop.has_ended(idle=idle)
 
 
 def run_loop(loop: Loop) -> Report:

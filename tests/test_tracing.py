@@ -14,6 +14,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
 
 from pgqrs import (
     Admin,
@@ -122,6 +124,23 @@ def test_a_batch_links_to_all_that_sent_it(config: Config, spans: InMemorySpanEx
     linked = {link.context.span_id for link in work.links}
     assert linked == {context_of(first).span_id, context_of(second).span_id}
     assert work.parent is None
+
+
+def test_handlers_in_a_session_are_traced_too(
+    config: Config, engine: Engine, spans: InMemorySpanExporter
+) -> None:
+    """What they get beside the message goes on to them, and what they do is committed."""
+    with Producer(config, "mails") as producer, Consumer(config, "mails") as consumer:
+        producer.enqueue(1)
+
+        def handler(_: Any, session: Session) -> None:
+            assert session.scalar(text("SELECT 7")) == 7
+            consumer.stop()
+
+        report = consumer.run(handler, session=sessionmaker(engine))
+    assert (report.completed, report.failed) == (1, 0)
+    (work,) = named(spans, "process mails")
+    assert work.parent is not None
 
 
 def test_asyncio_and_loops_of_ones_own(config: Config, spans: InMemorySpanExporter) -> None:
