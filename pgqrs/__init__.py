@@ -13,6 +13,15 @@ from pgqrs._version import __version__
 
 if TYPE_CHECKING:
     from pgqrs.admin import Admin
+    from pgqrs.admin import Admin as PgqrsAdmin
+    from pgqrs.client import (
+        ClientAdmin,
+        ClientConsumer,
+        ClientProducer,
+        CreateQueueOptions,
+        PgqrsClient,
+        ReadOptions,
+    )
     from pgqrs.config import Config
     from pgqrs.consumer import Consumer
     from pgqrs.errors import (
@@ -20,9 +29,7 @@ if TYPE_CHECKING:
         ConflictError,
         DatabaseError,
         DuplicateMessageError,
-        Error,
         InvalidConfigError,
-        InvalidState,
         InvalidStateError,
         LeaseLostError,
         MessageNotFoundError,
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
         QueueExistsError,
         QueueInUseError,
         QueueNotEmptyError,
-        QueueNotFound,
         QueueNotFoundError,
         RateLimitedError,
         SchemaError,
@@ -46,9 +52,12 @@ if TYPE_CHECKING:
         UnavailableError,
         WorkerExistsError,
         WorkerHasPendingMessagesError,
-        WorkerNotFound,
         WorkerNotFoundError,
     )
+    from pgqrs.errors import InvalidStateError as InvalidState
+    from pgqrs.errors import PgqrsError as Error
+    from pgqrs.errors import QueueNotFoundError as QueueNotFound
+    from pgqrs.errors import WorkerNotFoundError as WorkerNotFound
     from pgqrs.message import Handlers, Message
     from pgqrs.message_info import MessageInfo, MessageState
     from pgqrs.new_message import MessageOptions, NewMessage
@@ -62,6 +71,10 @@ if TYPE_CHECKING:
     from pgqrs.runner import Report, context
     from pgqrs.several import Runner
     from pgqrs.tables import Archive, Messages, Queues, Table, Workers
+    from pgqrs.tables import Archive as PgqrsArchiveTable
+    from pgqrs.tables import Messages as PgqrsMessages
+    from pgqrs.tables import Queues as PgqrsQueues
+    from pgqrs.tables import Workers as PgqrsWorkers
     from pgqrs.types import (
         ArchivedMessage,
         ArchiveMode,
@@ -84,10 +97,14 @@ __all__ = [
     "Archive",
     "ArchiveMode",
     "ArchivedMessage",
+    "ClientAdmin",
+    "ClientConsumer",
+    "ClientProducer",
     "Config",
     "ConfigError",
     "ConflictError",
     "Consumer",
+    "CreateQueueOptions",
     "DatabaseError",
     "Dead",
     "Done",
@@ -113,7 +130,13 @@ __all__ = [
     "OutcomeUnknownError",
     "PartlyEnqueuedError",
     "PayloadError",
+    "PgqrsAdmin",
+    "PgqrsArchiveTable",
+    "PgqrsClient",
     "PgqrsError",
+    "PgqrsMessages",
+    "PgqrsQueues",
+    "PgqrsWorkers",
     "Producer",
     "QueryTimeoutError",
     "QueueExistsError",
@@ -129,6 +152,7 @@ __all__ = [
     "Queues",
     "RateLimitStatus",
     "RateLimitedError",
+    "ReadOptions",
     "Report",
     "Retry",
     "Runner",
@@ -159,6 +183,14 @@ __all__ = [
 
 _MODULES = {
     "admin": ("Admin",),
+    "client": (
+        "ClientAdmin",
+        "ClientConsumer",
+        "ClientProducer",
+        "CreateQueueOptions",
+        "PgqrsClient",
+        "ReadOptions",
+    ),
     "config": ("Config",),
     "consumer": ("Consumer",),
     "errors": (
@@ -166,9 +198,7 @@ _MODULES = {
         "ConflictError",
         "DatabaseError",
         "DuplicateMessageError",
-        "Error",
         "InvalidConfigError",
-        "InvalidState",
         "InvalidStateError",
         "LeaseLostError",
         "MessageNotFoundError",
@@ -182,7 +212,6 @@ _MODULES = {
         "QueueExistsError",
         "QueueInUseError",
         "QueueNotEmptyError",
-        "QueueNotFound",
         "QueueNotFoundError",
         "RateLimitedError",
         "SchemaError",
@@ -192,7 +221,6 @@ _MODULES = {
         "UnavailableError",
         "WorkerExistsError",
         "WorkerHasPendingMessagesError",
-        "WorkerNotFound",
         "WorkerNotFoundError",
     ),
     "message": ("Handlers", "Message"),
@@ -226,12 +254,24 @@ _MODULES = {
     "worker": ("Worker", "WorkerHandle"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
+_ALIASES = {  # what earlier documents of the project call the same
+    "Error": "PgqrsError",
+    "InvalidState": "InvalidStateError",
+    "PgqrsAdmin": "Admin",
+    "PgqrsArchiveTable": "Archive",
+    "PgqrsMessages": "Messages",
+    "PgqrsQueues": "Queues",
+    "PgqrsWorkers": "Workers",
+    "QueueNotFound": "QueueNotFoundError",
+    "WorkerNotFound": "WorkerNotFoundError",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    canonical = _ALIASES.get(name, name)
+    if canonical not in _HOME:
         raise AttributeError(f"module 'pgqrs' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"pgqrs.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(f"pgqrs.{_HOME[canonical]}"), canonical)
     globals()[name] = value
     return value
 

@@ -88,15 +88,22 @@ class Admin(MessageAdmin):
         return self.binding.run(call(verify, self.binding.schema))
 
     def create_queue(
-        self, name: str, *, exist_ok: bool = False, **options: Unpack[QueueOptions]
+        self,
+        name: str,
+        *,
+        exist_ok: bool = False,
+        views: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> QueueInfo:
         """Create a queue; options left out follow the configuration.
 
-        Options: see `QueueOptions`. Raises QueueExistsError unless `exist_ok`, which gives the
-        queue as it is, QueueNotFoundError where there is no such dead letter queue, and ValueError
-        for a bad name or option.
+        Options: see `QueueOptions`. With `views` it also has the views `q_<name>` and `a_<name>` to
+        look at, as `queues` shows all of them. Raises QueueExistsError unless `exist_ok`, which
+        gives the queue as it is, QueueNotFoundError where there is no such dead letter queue, and
+        ValueError for a bad name or option.
         """
-        return self.binding.run(self._steps.creating(name, options, exist_ok=exist_ok))
+        creating = self._steps.creating(name, options, exist_ok=exist_ok, views=views)
+        return self.binding.run(creating)
 
     def update_queue(self, name: str, **options: Unpack[QueueOptions]) -> QueueInfo:
         """Change options of a queue; those left out stay.
@@ -114,7 +121,7 @@ class Admin(MessageAdmin):
         return self.binding.run(self._steps.listing())
 
     def delete_queue(self, name: str, force: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Delete a queue and its workers.
+        """Delete a queue, its workers and views.
 
         Raises QueueNotFoundError, QueueInUseError where it is the dead letter queue of another, and
         QueueNotEmptyError while messages wait or history exists, unless `force`, which deletes

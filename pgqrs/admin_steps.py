@@ -17,6 +17,7 @@ from pgqrs.operations.maintain import MaintenanceTerms
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.overview import SystemStats, system_stats
 from pgqrs.queue_metrics import QueueMetrics
+from pgqrs.operations.views import checked_for_views, make
 from pgqrs.types import (
     Duration,
     Finding,
@@ -49,10 +50,22 @@ class AdminSteps:
         """Forget the row, which is the parent's."""
         self.worker_id = None
 
-    def creating(self, name: str, options: QueueOptions, *, exist_ok: bool) -> Call[QueueInfo]:
-        """Create a queue. Raises ValueError."""
+    def creating(
+        self, name: str, options: QueueOptions, *, exist_ok: bool, views: bool
+    ) -> Call[QueueInfo]:
+        """Create a queue, and its views. Raises ValueError."""
         named, checked = checked_name(name), queues.checked_options(options)
-        return call(queues.create, self.schema, named, checked, exist_ok=exist_ok)
+        create = call(queues.create, self.schema, named, checked, exist_ok=exist_ok)
+        if not views:
+            return create
+        checked_for_views(named)
+
+        def create_with_views(connection: Connection) -> QueueInfo:
+            queue = create.step(connection)
+            make(connection, self.schema, queue)
+            return queue
+
+        return Call(create_with_views, changes=True, together=True)
 
     def updating(self, name: str, options: QueueOptions) -> Call[QueueInfo]:
         """Change options of a queue. Raises ValueError."""

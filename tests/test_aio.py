@@ -31,9 +31,14 @@ TWINS = [
     (Consumer, AsyncConsumer),
     (Runner, AsyncRunner),
     (WorkerHandle, AsyncWorkerHandle),
+    (pgqrs.PgqrsClient, aio.AsyncPgqrsClient),
+    (pgqrs.ClientAdmin, aio.AsyncClientAdmin),
+    (pgqrs.ClientProducer, aio.AsyncClientProducer),
+    (pgqrs.ClientConsumer, aio.AsyncClientConsumer),
 ]
 BOSS_TWINS = [(Client, AsyncClient), (ClientBuilder, AsyncClientBuilder)]
-WITHOUT_IO = {"within", "add", "rate_limit_status", "builder", "schema", "url"}
+WITHOUT_IO = {"within", "add", "rate_limit_status"}
+WITHOUT_IO |= {"admin", "producer", "consumer", "builder", "schema", "url"}
 
 
 def public(cls: type) -> dict[str, Any]:

@@ -7,9 +7,25 @@ extra, which pgqrs installs.
 from __future__ import annotations
 
 from pgqrs.aio.admin import AsyncAdmin
+from pgqrs.aio.client import (
+    AsyncClientAdmin,
+    AsyncClientConsumer,
+    AsyncClientProducer,
+    AsyncPgqrsClient,
+)
 from pgqrs.aio.consumer import AsyncConsumer
 from pgqrs.aio.producer import AsyncProducer
 from pgqrs.aio.several import AsyncRunner
 from pgqrs.aio.worker import AsyncWorkerHandle
 
-__all__ = ["AsyncAdmin", "AsyncConsumer", "AsyncProducer", "AsyncRunner", "AsyncWorkerHandle"]
+__all__ = [
+    "AsyncAdmin",
+    "AsyncClientAdmin",
+    "AsyncClientConsumer",
+    "AsyncClientProducer",
+    "AsyncConsumer",
+    "AsyncPgqrsClient",
+    "AsyncProducer",
+    "AsyncRunner",
+    "AsyncWorkerHandle",
+]

@@ -85,13 +85,19 @@ class AsyncAdmin(AsyncMessageAdmin):
         return await self.binding.run(call(verify, self.binding.schema))
 
     async def create_queue(
-        self, name: str, *, exist_ok: bool = False, **options: Unpack[QueueOptions]
+        self,
+        name: str,
+        *,
+        exist_ok: bool = False,
+        views: bool = False,
+        **options: Unpack[QueueOptions],
     ) -> QueueInfo:
         """Create a queue; options left out follow the configuration.
 
         Contract and errors are those of `pgqrs.Admin.create_queue`.
         """
-        return await self.binding.run(self._steps.creating(name, options, exist_ok=exist_ok))
+        creating = self._steps.creating(name, options, exist_ok=exist_ok, views=views)
+        return await self.binding.run(creating)
 
     async def update_queue(self, name: str, **options: Unpack[QueueOptions]) -> QueueInfo:
         """Change options of a queue; those left out stay.

@@ -67,9 +67,7 @@ __all__ = [
     "DatabaseError",
     "DuplicateMessageError",
     "EmbeddedPostgresError",
-    "Error",
     "InvalidConfigError",
-    "InvalidState",
     "InvalidStateError",
     "LeaseLostError",
     "MessageNotFoundError",
@@ -83,7 +81,6 @@ __all__ = [
     "QueueExistsError",
     "QueueInUseError",
     "QueueNotEmptyError",
-    "QueueNotFound",
     "QueueNotFoundError",
     "RateLimitedError",
     "SchemaError",
@@ -93,12 +90,5 @@ __all__ = [
     "UnavailableError",
     "WorkerExistsError",
     "WorkerHasPendingMessagesError",
-    "WorkerNotFound",
     "WorkerNotFoundError",
 ]
-
-# The names that earlier documents of the project use for the same errors.
-Error = PgqrsError
-QueueNotFound = QueueNotFoundError
-WorkerNotFound = WorkerNotFoundError
-InvalidState = InvalidStateError

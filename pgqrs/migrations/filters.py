@@ -16,7 +16,7 @@ IncludeObject: TypeAlias = Callable[[Any, str | None, Any, bool, Any], bool]
 
 _VIEWS: Final = ("view", "materialized_view")
 _OUR_TABLE: Final = re.compile(r"pgqrs_\w+")
-_OUR_VIEW: Final = re.compile(r"[qa]_\w+|queues|pgqrs_\w+")
+_OUR_VIEW: Final = re.compile(r"[qa]_[\w.:/-]+|queues|pgqrs_\w+")
 
 
 def include_name(also: IncludeName | None = None, *, schema: str = DEFAULT_SCHEMA) -> IncludeName:
@@ -54,7 +54,7 @@ def _is_ours(name: str | None, kind: str, of_schema: str | None, schema: str) ->
     if name is None or of_schema not in (schema, None):
         return False
     if kind in _VIEWS:
-        return of_schema == schema and bool(_OUR_VIEW.fullmatch(name.rpartition(".")[2]))
+        return of_schema == schema and bool(_OUR_VIEW.fullmatch(name.removeprefix(f"{schema}.")))
     if kind != "table":
         return False
     if of_schema is None:  # the connection's own schema, whichever that is

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import Connection, TableClause, column, func, inspect, select
 from sqlalchemy import table as sql_table
 from sqlalchemy.schema import CreateSchema
 
-__all__ = ["catalog", "is_free", "lock", "make_schema"]
+from pgqrs.statements.schema_turn import schema_turn
 
-_LOCK_CLASS: Final = 1_885_827_442  # the bytes of "pgqr"
+__all__ = ["catalog", "is_free", "lock", "make_schema"]
 
 
 def lock(connection: Connection, schema: str) -> None:
     """Wait for our turn to change `schema`; held until the transaction ends."""
-    key = func.hashtext(schema)
-    connection.execute(select(func.pg_advisory_xact_lock(_LOCK_CLASS, key)))
+    connection.execute(schema_turn(schema))
 
 
 def make_schema(connection: Connection, schema: str) -> None:

@@ -18,6 +18,8 @@ from pgqrs.migrations.ground import is_free, lock
 from pgqrs.migrations.record import VERSION_TABLE, Door, check_door
 from pgqrs.migrations.scripts import script_location
 from pgqrs.models import DEFAULT_SCHEMA, tables
+from pgqrs.operations import views
+from pgqrs.statements import views as view_sql
 from pgqrs.translation import translated
 
 __all__ = ["install", "uninstall"]
@@ -43,7 +45,7 @@ def install(engine: Engine, schema: str = DEFAULT_SCHEMA, *, dry_run: bool = Fal
 
 
 def uninstall(engine: Engine, schema: str = DEFAULT_SCHEMA, *, dry_run: bool = False) -> str:
-    """Drop pgqrs's tables in `schema` by name, and the schema if then empty; never CASCADE.
+    """Drop pgqrs's tables and views by name, and the schema if then empty; never CASCADE.
 
     Gives the SQL, which `dry_run` does not execute. Where nothing is installed it does nothing.
     Raises DatabaseError where other objects depend on the tables, and SchemaError where an
@@ -56,8 +58,10 @@ def uninstall(engine: Engine, schema: str = DEFAULT_SCHEMA, *, dry_run: bool = F
         check_door(connection, schema, Door.INSTALL)
         present = set(inspect(connection).get_table_names(schema=schema))
         ours = [table for table in reversed(_all_tables(schema)) if table.name in present]
-        drops: list[Any] = [DropTable(table) for table in ours]
-        if is_free(connection, schema, {table.name for table in ours}):
+        shown = views.everyone(connection, schema) if tables(schema).queues in ours else []
+        drops: list[Any] = [view_sql.drop(schema, name) for name in shown]
+        drops += [DropTable(table) for table in ours]
+        if is_free(connection, schema, {*shown, *(table.name for table in ours)}):
             drops.append(DropSchema(schema))
         for statement in drops:
             done.append(str(statement.compile(engine)).strip() + ";")

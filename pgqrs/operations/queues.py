@@ -16,6 +16,7 @@ from pgqrs.errors import (
     QueueNotEmptyError,
     QueueNotFoundError,
 )
+from pgqrs.operations import views
 from pgqrs.policy import QueuePolicy
 from pgqrs.queue_metrics import QueueMetrics
 from pgqrs.statements import measure
@@ -168,7 +169,7 @@ def check_unused(connection: Connection, schema: str, name: str) -> None:
 
 
 def delete(connection: Connection, schema: str, name: str, *, force: bool) -> None:
-    """Delete a queue and its workers; to run in a transaction, after purging when `force`.
+    """Delete a queue, its workers and views; to run in a transaction, after purging when `force`.
 
     Raises QueueNotFoundError, QueueInUseError where it is a dead letter queue, or
     QueueNotEmptyError while it has messages or history.
@@ -183,6 +184,7 @@ def delete(connection: Connection, schema: str, name: str, *, force: bool) -> No
     if messages or archived:
         raise QueueNotEmptyError(name, messages, archived)
     connection.execute(sql.drop_keys(schema), key)
+    views.drop(connection, schema, name)
     connection.execute(sql.drop_workers(schema), key)
     connection.execute(sql.drop(schema), key)
 

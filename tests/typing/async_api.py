@@ -5,7 +5,13 @@ from typing import assert_type
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 import pgqrs
-from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncRunner
+from pgqrs.aio import (
+    AsyncAdmin,
+    AsyncConsumer,
+    AsyncPgqrsClient,
+    AsyncProducer,
+    AsyncRunner,
+)
 from pgqrs.types import Finding
 
 
@@ -69,3 +75,19 @@ async def runner(config: pgqrs.Config, maker: async_sessionmaker[AsyncSession]) 
         runner.add("r", print, session=maker)
         runner.add("q", print, batch_size=10)
         assert_type(await runner.run(), pgqrs.Report)
+
+
+class Email(pgqrs.Message):
+    to: str
+
+
+async def client(config: pgqrs.Config) -> None:
+    async with AsyncPgqrsClient(config) as client:
+        assert_type(await client.admin().create_queue("q", views=True), pgqrs.QueueInfo)
+        assert_type(await client.producer().enqueue("q", {"a": 1}), int)
+        assert_type(await client.producer().batch_enqueue("q", [1, 2]), list[int])
+        consumer, how = client.consumer(), pgqrs.ReadOptions()
+        assert_type(await consumer.read("q", how, Email), pgqrs.QueueMessage[Email] | None)
+        assert_type(await consumer.read_batch("q", how), list[pgqrs.QueueMessage])
+        assert_type(await consumer.archive("q", 1), pgqrs.ArchivedMessage)
+        assert_type(await consumer.dequeue_batch("q", [1]), list[bool])

@@ -133,3 +133,28 @@ def errors(error: pgqrs.PgqrsError) -> None:
         assert_type(error.messages, int)
     elif isinstance(error, pgqrs.DatabaseError):
         assert_type(error.sqlstate, str | None)
+
+
+class Email(pgqrs.Message):
+    to: str
+
+
+def client(config: pgqrs.Config) -> None:
+    with pgqrs.PgqrsClient(config) as client:
+        options = pgqrs.CreateQueueOptions("q", views=True, max_attempts=3)
+        assert_type(client, pgqrs.PgqrsClient)
+        assert_type(client.admin().create_queue(options), pgqrs.QueueInfo)
+        assert_type(client.producer().enqueue("q", {"a": 1}, priority=3), int)
+        assert_type(client.producer().batch_enqueue("q", [1, 2]), list[int])
+        assert_type(client.producer().enqueue_delayed("q", 1, dt.timedelta(1)), int)
+        consumer, how = client.consumer(), pgqrs.ReadOptions(lock_time=5, count=10)
+        assert_type(consumer.read("q"), pgqrs.QueueMessage | None)
+        assert_type(consumer.read("q", how, Email), pgqrs.QueueMessage[Email] | None)
+        assert_type(consumer.read_batch("q", how), list[pgqrs.QueueMessage])
+        assert_type(consumer.read_batch("q", type=Email), list[pgqrs.QueueMessage[Email]])
+        consumer.dequeue("q", 1)
+        assert_type(consumer.dequeue_batch("q", [1]), list[bool])
+        assert_type(consumer.archive("q", 1), pgqrs.ArchivedMessage)
+        assert_type(consumer.archive_batch("q", [1]), list[bool])
+        assert_type(consumer.extend_lock("q", 1, 30), pgqrs.QueueMessage)
+    assert_type(pgqrs.PgqrsAdmin(config), pgqrs.Admin)
