@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from pgqrs.producer import Producer
     from pgqrs.queue_metrics import QueueMetrics
     from pgqrs.runner import Report, context
+    from pgqrs.settings import DatabaseConfig, PerformanceConfig, QueueConfig, Setting
     from pgqrs.several import Runner
     from pgqrs.tables import Archive, Messages, Queues, Table, Workers
     from pgqrs.tables import Archive as PgqrsArchiveTable
@@ -105,6 +106,7 @@ __all__ = [
     "ConflictError",
     "Consumer",
     "CreateQueueOptions",
+    "DatabaseConfig",
     "DatabaseError",
     "Dead",
     "Done",
@@ -130,6 +132,7 @@ __all__ = [
     "OutcomeUnknownError",
     "PartlyEnqueuedError",
     "PayloadError",
+    "PerformanceConfig",
     "PgqrsAdmin",
     "PgqrsArchiveTable",
     "PgqrsClient",
@@ -139,6 +142,7 @@ __all__ = [
     "PgqrsWorkers",
     "Producer",
     "QueryTimeoutError",
+    "QueueConfig",
     "QueueExistsError",
     "QueueInUseError",
     "QueueInfo",
@@ -159,6 +163,7 @@ __all__ = [
     "SchemaError",
     "SchemaMissingError",
     "SchemaVersionError",
+    "Setting",
     "SystemStats",
     "Table",
     "TableStats",
@@ -234,6 +239,7 @@ _MODULES = {
     "producer": ("Producer",),
     "queue_metrics": ("QueueMetrics",),
     "runner": ("Report", "context"),
+    "settings": ("DatabaseConfig", "PerformanceConfig", "QueueConfig", "Setting"),
     "several": ("Runner",),
     "tables": ("Archive", "Messages", "Queues", "Table", "Workers"),
     "types": (

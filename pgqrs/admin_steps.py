@@ -15,9 +15,9 @@ from pgqrs.lifecycle import Lifecycle
 from pgqrs.operations import ids, lifecycle, maintain, queues, supervise, workers
 from pgqrs.operations.maintain import MaintenanceTerms
 from pgqrs.operations.queues import QueueOptions
+from pgqrs.operations.views import checked_for_views, make
 from pgqrs.overview import SystemStats, system_stats
 from pgqrs.queue_metrics import QueueMetrics
-from pgqrs.operations.views import checked_for_views, make
 from pgqrs.types import (
     Duration,
     Finding,

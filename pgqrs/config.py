@@ -21,7 +21,18 @@ from pydantic import (
 )
 
 from pgqrs.errors import InvalidConfigError, MissingConfigError
-from pgqrs.sources import PARTS, RULES, Source, environment, merged, read, surroundings
+from pgqrs.settings import Setting, explained
+from pgqrs.sources import (
+    ENVIRONMENT,
+    PARTS,
+    RULES,
+    Source,
+    environment,
+    merged,
+    read,
+    strange_variables,
+    surroundings,
+)
 from pgqrs.validation import ValidationConfig
 
 if TYPE_CHECKING:
@@ -68,7 +79,7 @@ class Config(BaseModel):
     connection_timeout_seconds: Seconds = 30
     """How long to wait for a connection, from the server or from the pool."""
     query_timeout_seconds: Seconds = 30
-    """How long one statement may run; not enforced behind a pooler."""
+    """How long one statement may run; behind a pooler, with the waiting for a server."""
 
     default_lock_time_seconds: Seconds = 30
     """The visibility timeout of a lease where neither the call nor the queue gives one."""
@@ -125,7 +136,7 @@ class Config(BaseModel):
 
         Raises MissingConfigError where they name no database.
         """
-        return cls._named([("argument", settings), ("environment", environment(_keys()))])
+        return cls._named([("argument", settings), (ENVIRONMENT, environment(_keys()))])
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
@@ -146,9 +157,28 @@ class Config(BaseModel):
 
         Raises MissingConfigError, naming where it looked, when no source names a database.
         """
-        given = {"dsn": dsn, "schema": schema}
-        arguments = {key: value for key, value in given.items() if value is not None}
-        return cls._named([("argument", arguments), *surroundings(_keys(), path)])
+        return cls._named(_all_sources(dsn, path, schema))
+
+    @classmethod
+    def explain(
+        cls,
+        dsn: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        schema: str | None = None,
+    ) -> list[Setting]:
+        """Say of each setting what `load` with these arguments makes of it, and why; no secrets.
+
+        Where no source names a database, that is the server of this machine. Raises
+        InvalidConfigError, and MissingConfigError for a file that is not there.
+        """
+        config = cls.__new__(cls)
+        origins = config._fill(_all_sources(dsn, path, schema))  # noqa: SLF001 - its own class
+        return list(explained(config, config.url, origins))
+
+    @staticmethod
+    def strange_variables() -> list[str]:
+        """Give the environment's variables that are named ``PGQRS_*`` and are no setting."""
+        return strange_variables(_keys())
 
     def for_listening(self) -> Self:
         """Give the configuration of the direct connection that `listen_dsn` names."""
@@ -204,7 +234,7 @@ class Config(BaseModel):
             )
         return config
 
-    def _fill(self, sources: list[Source]) -> None:
+    def _fill(self, sources: list[Source]) -> dict[str, str]:
         settings, origins = merged(sources)
         try:
             type(self).__pydantic_validator__.validate_python(settings, self_instance=self)
@@ -213,6 +243,7 @@ class Config(BaseModel):
         parts: list[str] = [part for part in PARTS if part in settings]
         if self.dsn is not None and parts:
             object.__setattr__(self, "dsn", self._dsn_with(parts))
+        return origins
 
     def _dsn_with(self, parts: list[str]) -> SecretStr:
         given = {part: getattr(self, part) for part in parts}
@@ -233,6 +264,14 @@ def validated_schema(name: str) -> str:
             f" digit or pg_: {name!r}"
         )
     return name
+
+
+def _all_sources(
+    dsn: str | None, path: str | os.PathLike[str] | None, schema: str | None
+) -> list[Source]:
+    given = {"dsn": dsn, "schema": schema}
+    arguments = {key: value for key, value in given.items() if value is not None}
+    return [("argument", arguments), *surroundings(_keys(), path)]
 
 
 def _keys() -> list[str]:

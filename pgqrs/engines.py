@@ -10,10 +10,11 @@ import select
 import threading
 from typing import Any, Final
 
-from psycopg import AsyncRawCursor, RawCursor, RawServerCursor
+from psycopg import RawServerCursor
 from sqlalchemy import URL, Engine, create_engine, event, exc
 
 from pgqrs.config import Config
+from pgqrs.cursors import async_cursor_for, cursor_for
 from pgqrs.forking import forget_in_child
 
 __all__ = ["acquire", "async_options_of", "beside", "options_of", "prepare", "release", "single"]
@@ -85,12 +86,17 @@ def options_of(config: Config) -> dict[str, Any]:
     Placeholders are PostgreSQL's own: others are looked for anew at each call in a statement of
     more than 4,096 characters, which costs more than sending it.
     """
-    return _options_of(config, RawCursor)
+    return _options_of(config, cursor_for(_limit(config)))
 
 
 def async_options_of(config: Config) -> dict[str, Any]:
     """Give what `create_async_engine` is called with; otherwise as `options_of`."""
-    return _options_of(config, AsyncRawCursor)
+    return _options_of(config, async_cursor_for(_limit(config)))
+
+
+def _limit(config: Config) -> float | None:
+    """Give the limit on statements that the client keeps; on direct connections the server does."""
+    return config.query_timeout_seconds if config.pooler else None
 
 
 def _options_of(config: Config, cursor: type) -> dict[str, Any]:

@@ -15,12 +15,25 @@ import yaml
 from pgqrs.errors import InvalidConfigError, MissingConfigError
 from pgqrs.validation import ValidationConfig
 
-__all__ = ["PARTS", "RULES", "Source", "environment", "merged", "read", "surroundings"]
+__all__ = [
+    "ENVIRONMENT",
+    "PARTS",
+    "RULES",
+    "Source",
+    "environment",
+    "merged",
+    "read",
+    "strange_variables",
+    "surroundings",
+]
 
 PARTS: Final = ("host", "port", "username", "password", "database")
 """The keys that can stand for a DSN."""
 RULES: Final = "validation"
 """The key that holds settings of its own."""
+ENVIRONMENT: Final = "environment"
+"""What the environment is called as a source; of a setting, the variable is named."""
+_NO_SETTINGS: Final = {"PGQRS_CONFIG_FILE", "PGQRS_PG_BINDIR", "PGQRS_TEST_DSN"}
 _FILES: Final = ("pgqrs.yaml", "pgqrs.yml")
 _GROUPS: Final = ("database", "queue", "performance")
 
@@ -39,9 +52,10 @@ def merged(sources: Iterable[Source]) -> tuple[dict[str, Any], dict[str, str]]:
                 rules = settings.setdefault(key, {})
                 for rule, item in (value or {}).items():
                     if isinstance(rules, dict) and str(rule) not in rules:
-                        rules[str(rule)], origins[f"{key}.{rule}"] = item, name
+                        rules[str(rule)] = item
+                        origins[f"{key}.{rule}"] = _origin(name, f"{key}.{rule}")
             elif key not in settings and not (named and key in PARTS):
-                settings[key], origins[key] = value, name
+                settings[key], origins[key] = value, _origin(name, key)
     return settings, origins
 
 
@@ -49,7 +63,7 @@ def surroundings(keys: Iterable[str], path: str | os.PathLike[str] | None = None
     """Give the environment and the file, which is `path` or found where files are looked for."""
     named = path or os.environ.get("PGQRS_CONFIG_FILE")
     found = named or next((name for name in _FILES if Path(name).is_file()), None)
-    sources: list[Source] = [("environment", environment(keys))]
+    sources: list[Source] = [(ENVIRONMENT, environment(keys))]
     sources.append((f"file {found}", read(found)) if found else (f"files {_FILES}", {}))
     return sources
 
@@ -62,6 +76,23 @@ def environment(keys: Iterable[str]) -> dict[str, Any]:
         values.setdefault(RULES, rules)
     dsn = values.pop("dsn", "") or os.environ.get("DATABASE_URL")  # empty: as good as unset
     return values | {"dsn": dsn} if dsn else values
+
+
+def strange_variables(keys: Iterable[str]) -> list[str]:
+    """Give the variables that are named like settings and are none."""
+    known = {f"PGQRS_{key.upper()}" for key in keys}
+    known |= {f"PGQRS_{RULES.upper()}_{rule.upper()}" for rule in ValidationConfig.model_fields}
+    found = (name for name in os.environ if name.startswith("PGQRS_"))
+    return sorted(name for name in found if name not in known | _NO_SETTINGS)
+
+
+def _origin(source: str, key: str) -> str:
+    if source != ENVIRONMENT:
+        return source
+    variable = "PGQRS_" + key.replace(".", "_").upper()
+    if key == "dsn" and not os.environ.get(variable):
+        variable = "DATABASE_URL"
+    return f"environment variable {variable}"
 
 
 def _variables(prefix: str, keys: Iterable[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -11,12 +12,22 @@ from typing import Any
 import pytest
 from bouncer import PROGRAM, bouncer
 from host import Base, Order
+from settings import shows
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
-from waiting import ask, crowd, until
+from waiting import BLOCKED, ask, crowd, locked, until, wait_for
 
 import pgqrs
-from pgqrs import Admin, Config, Consumer, Producer, QueueMessage
+from pgqrs import (
+    Admin,
+    Config,
+    Consumer,
+    DatabaseError,
+    Producer,
+    QueryTimeoutError,
+    QueueMessage,
+)
+from pgqrs.aio import AsyncProducer
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not installed")
 
@@ -46,6 +57,49 @@ def test_a_message_lives_its_life(pooled: Config) -> None:
         assert c.release(leased[6:]) == [True] * 4
         assert admin.queue_metrics("q", exact=True).pending == 2494
         admin.delete_queue("q", force=True)
+
+
+@shows("query_timeout_seconds")
+def test_query_timeout(pooled: Config, engine: Engine) -> None:
+    """A statement that takes longer is cancelled through the pooler, and the next one works."""
+    config = pooled.model_copy(update={"query_timeout_seconds": 0.2})
+    with Admin(config) as admin, Producer(config, "q") as producer:
+        admin.create_queue("q")
+        producer.enqueue(0)
+        with locked(engine), pytest.raises(QueryTimeoutError, match="user request") as caught:
+            producer.enqueue(1)
+        assert caught.value.sqlstate == "57014"
+        producer.enqueue(2)
+        assert admin.queue_metrics("q").pending == 2
+
+    async def enqueue() -> None:
+        async with AsyncProducer(config, "q") as twin:
+            await twin.enqueue(3)
+            with locked(engine), pytest.raises(QueryTimeoutError):
+                await twin.enqueue(4)
+            await twin.enqueue(5)
+
+    asyncio.run(enqueue())
+    assert ask(engine, "SELECT count(*) FROM pgqrs.pgqrs_messages") == 4
+
+
+def test_query_timeout_holds_where_no_server_is_free(pooled: Config, engine: Engine) -> None:
+    """Who waits in the pooler cannot be cancelled there: the connection is cut, and made again."""
+    config = pooled.model_copy(update={"query_timeout_seconds": 0.2})
+    patient = pooled.model_copy(update={"query_timeout_seconds": 30})
+    with Admin(patient) as admin, Producer(patient, "q") as slow, Producer(config, "q") as hasty:
+        admin.create_queue("q")
+        slow.enqueue(0)
+        hasty.enqueue(0)
+        with crowd() as start, locked(engine):
+            start(2, lambda: slow.enqueue(1))
+            wait_for(engine, BLOCKED, 2)  # and both connections of the pooler with them
+            begun = time.monotonic()
+            with pytest.raises(DatabaseError):
+                hasty.enqueue(2)
+            assert 2 < time.monotonic() - begun < 10
+        hasty.enqueue(3)
+        assert admin.queue_metrics("q").pending == 5
 
 
 def test_more_clients_than_connections(pooled: Config) -> None:

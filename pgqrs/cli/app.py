@@ -22,9 +22,11 @@ from pgqrs.cli import (
     schema,
     worker,
 )
+from pgqrs.cli import config as settings
 from pgqrs.cli.demo import command as demo
 from pgqrs.cli.failures import UsageError, complain, explain_usage, status_of
-from pgqrs.cli.options import Format, Options
+from pgqrs.cli.formats import Format
+from pgqrs.cli.options import Options
 from pgqrs.cli.root import Root
 from pgqrs.cli.streams import prepare_streams, unplug
 from pgqrs.cli.top import command as top
@@ -33,21 +35,8 @@ from pgqrs.errors import PgqrsError
 __all__ = ["app", "run"]
 
 app = typer.Typer(name="pgqrs", cls=Root, pretty_exceptions_enable=False)
-for part in (
-    schema,
-    alembic,
-    queue,
-    message,
-    archive,
-    dlq,
-    worker,
-    metrics,
-    top,
-    doctor,
-    admin,
-    demo,
-    embedded,
-):
+_PARTS = (schema, settings, metrics, top, doctor, queue, message, archive, dlq, worker, admin)
+for part in (*_PARTS, alembic, demo, embedded):
     app.add_typer(part.app)
 
 
@@ -81,12 +70,16 @@ def root(
         typer.Option(metavar="FILE", help="A YAML file; else PGQRS_CONFIG_FILE, ./pgqrs.yaml."),
     ] = None,
     format: Annotated[Format, typer.Option(help="How results are printed.")] = Format.TABLE,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write results there; else on standard output."),
+    ] = None,
     version: Annotated[  # noqa: ARG001 - its callback does it all
         bool, typer.Option("--version", callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
     """Look after PostgreSQL job queues. The options below may also follow the command."""
-    context.obj = Options(dsn, schema, config, format)
+    context.obj = Options(dsn, schema, config, format, out)
 
 
 def run(arguments: Sequence[str]) -> int:

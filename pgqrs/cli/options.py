@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import typer
 
+from pgqrs.cli.formats import Format
 from pgqrs.cli.render import Output
 
 if TYPE_CHECKING:
@@ -15,13 +15,6 @@ if TYPE_CHECKING:
     from pgqrs.config import Config
 
 __all__ = ["Format", "Options", "options_of"]
-
-
-class Format(StrEnum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +25,7 @@ class Options:
     schema: str | None = None
     config_file: str | None = None
     format: Format = Format.TABLE
+    out: str | None = None
 
     def config(self, *, default_dsn: str | None = None) -> Config:
         """Load the configuration; `default_dsn` is for where no source names a database.
@@ -51,7 +45,7 @@ class Options:
     @property
     def output(self) -> Output:
         """Where results go."""
-        return Output(json=self.format is Format.JSON)
+        return Output(self.format, self.out)
 
 
 def options_of(context: typer.Context) -> Options:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from pgqrs.cli import metrics as measured
 from pgqrs.cli.failures import UsageError, confirm
 from pgqrs.cli.options import options_of
 from pgqrs.cli.render import counted
@@ -28,7 +29,6 @@ class ArchiveModes(StrEnum):
 
 Name = Annotated[str, typer.Argument(help="The name of the queue.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Exact = Annotated[bool, typer.Option("--exact", help="Count beyond 10,000.")]
 
 
 def _seconds(name: str, help_: str) -> Any:
@@ -79,10 +79,6 @@ _COLUMNS = (
     "archive_mode",
     "policy",
 )
-_METRICS = ("queue_name", "paused", "pending", "delayed", "locked", "archived")
-_OLDEST = ("oldest_pending_age",)
-_RATES = ("dead", "rate_in", "rate_out")
-_TOTAL = ("total_messages", "oldest_pending_at")
 
 
 @app.command(epilog="Example: pgqrs queue create my_queue --lock-time 60 --max-attempts 3")
@@ -124,17 +120,10 @@ def metrics(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="A queue; without one, all.")] = None,
     *,
-    exact: Exact = False,
+    exact: measured.Exact = False,
 ) -> None:
     """Count what waits, is delayed, leased (locked) and archived, in a queue or in all."""
-    options = options_of(context)
-    with options.admin() as admin:
-        if name is not None:
-            found = admin.queue_metrics(name, exact=exact)
-            options.output.one(found, (*_METRICS, *_TOTAL, *_RATES, *_OLDEST, "unhandled_types"))
-        else:
-            every = admin.all_queues_metrics(exact=exact)
-            options.output.many(every, (*_METRICS, *_RATES, *_OLDEST), "there are no queues")
+    measured.show(options_of(context), name, exact=exact)
 
 
 @app.command(epilog="Example: pgqrs queue purge my_queue --yes")

@@ -1,7 +1,4 @@
-"""How results look: tables for people, one JSON document for programs.
-
-JSON has the fields of the library's values, instants as ISO 8601 and durations as seconds.
-"""
+"""How results look: tables for people, and one document for programs, which is in `formats`."""
 
 from __future__ import annotations
 
@@ -10,8 +7,9 @@ import datetime as dt
 import json
 import os
 import sys
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from rich.box import SIMPLE_HEAD
@@ -19,11 +17,13 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pgqrs.cli.formats import JSON_FIELDS, Format, Rows, document, rows
+from pgqrs.errors import PgqrsError
+
 __all__ = ["Output", "console", "counted", "fields", "present", "printable"]
 
 _UNLIMITED: Final = 100_000
 _LONGEST_CELL: Final = 1_000
-_JSON_FIELDS: Final = ("payload", "headers", "output", "error", "options")
 _COUNTS: Final = ("pending", "delayed", "locked", "archived", "dead", "total_messages")
 _HEADINGS: Final = {
     "consumer_worker_id": "worker id",
@@ -37,39 +37,97 @@ _HEADINGS: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Output:
-    """Prints results on standard output."""
+    """Prints results on standard output, or into the file `out`, which is made then."""
 
-    json: bool
+    form: Format = Format.TABLE
+    out: str | None = None
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether a program reads it: then standard output is one document and nothing else."""
+        return self.form is not Format.TABLE
 
     def one(self, value: Any, columns: Sequence[str] = ()) -> None:
         """Print one thing: fields below each other (all, unless named), or an object."""
         record = fields(value)
-        if self.json:
-            _print_json(record)
+        if self.for_programs:
+            self._document(record, columns)
             return
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name in columns or record:
             table.add_row(_heading(name), _cell(name, record[name], record))
-        present(table)
+        with self.stream() as stream:
+            present(table, stream)
 
     def many(self, values: Iterable[Any], columns: Sequence[str], nothing: str) -> None:
         """Print things: a table of some fields, or an array of all; `nothing` if there is none."""
         records = [fields(value) for value in values]
-        if self.json:
-            _print_json(records)
+        if self.for_programs:
+            self._document(records, columns)
         elif records:
-            present(_table(records, columns))
+            with self.stream() as stream:
+                present(_table(records, columns), stream)
         else:
-            console(sys.stdout).print(nothing, soft_wrap=True)
+            self._sentence(nothing)
 
     def done(self, sentence: str, **facts: Any) -> None:
         """Print that something was done: a sentence, or an object of facts."""
-        if self.json:
-            _print_json(facts)
+        if self.for_programs:
+            self._document(facts, ())
         else:
-            console(sys.stdout).print(sentence, soft_wrap=True)
+            self._sentence(sentence)
+
+    @contextmanager
+    def rows(self, columns: Sequence[str]) -> Iterator[Rows]:
+        """Give what prints things as they come: a line of some fields each, or all for programs."""
+        with self.stream() as stream:
+            yield rows(self.form, stream) if self.for_programs else _Lines(stream, columns)
+
+    @contextmanager
+    def stream(self) -> Iterator[TextIO]:
+        """Give where results go. Raises PgqrsError where the file cannot be written."""
+        if self.out is None:
+            yield sys.stdout
+            return
+        try:
+            opened = Path(self.out).open("w", encoding="utf-8", newline="")  # noqa: SIM115 - below
+        except OSError as error:
+            raise PgqrsError(f"file {self.out!r} cannot be written: {error.strerror}") from None
+        with opened as stream:
+            yield stream
+
+    def _document(self, value: Any, columns: Sequence[str]) -> None:
+        with self.stream() as stream:
+            narrow = "utf" not in (stream.encoding or "").lower()
+            stream.write(document(self.form, value, columns, ascii_only=narrow))
+
+    def _sentence(self, sentence: str) -> None:
+        with self.stream() as stream:
+            console(stream).print(sentence, soft_wrap=True)
+
+
+class _Lines:
+    """Rows of a table whose end is not known: columns as wide as their first line needs."""
+
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self._stream = stream
+        self._columns = columns
+        self._widths: list[int] = []
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        cells = [_cell(name, record[name], record).plain for name in self._columns]
+        if not self._widths:
+            headings = [_heading(name) for name in self._columns]
+            pairs = zip(headings, cells, strict=True)
+            self._widths = [max(len(heading), len(cell) + 1) for heading, cell in pairs]
+            self._print(headings)
+        self._print(cells)
+
+    def _print(self, cells: Sequence[str]) -> None:
+        padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
+        self._stream.write("  ".join(padded).rstrip() + "\n")
 
 
 def console(stream: TextIO) -> Console:
@@ -80,15 +138,16 @@ def console(stream: TextIO) -> Console:
     return made
 
 
-def present(picture: RenderableType) -> None:
+def present(picture: RenderableType, stream: TextIO | None = None) -> None:
     """Print a picture on standard output, in a pipe without the spaces at the ends of lines."""
-    out = console(sys.stdout)
+    target = sys.stdout if stream is None else stream
+    out = console(target)
     if out.is_terminal:
         out.print(picture)
         return
     with out.capture() as printed:
         out.print(picture)
-    sys.stdout.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
+    target.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
 def fields(value: Any) -> dict[str, Any]:
@@ -111,25 +170,6 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
-def _print_json(document: Any) -> None:
-    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
-    text = json.dumps(document, indent=2, ensure_ascii=ascii_only, default=_plain)
-    sys.stdout.write(text + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dt.datetime):
-        return value.isoformat()
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if isinstance(value, dt.timedelta):
-        seconds = value.total_seconds()
-        return int(seconds) if seconds.is_integer() else seconds
-    if dataclasses.is_dataclass(value):
-        return fields(value)
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
-
-
 def _table(records: list[dict[str, Any]], columns: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in columns:
@@ -148,7 +188,7 @@ def _heading(name: str) -> str:
 def _cell(name: str, value: Any, record: Mapping[str, Any]) -> Text:
     if value is None:
         return Text("-", "dim")
-    if name in _JSON_FIELDS:
+    if name in JSON_FIELDS:
         return Text(_shortened(printable(json.dumps(value, ensure_ascii=False))))
     if isinstance(value, dict):
         counts = ", ".join(f"{key}: {number:,}" for key, number in value.items())

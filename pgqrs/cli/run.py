@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgqrs.cli.failures import complain
-from pgqrs.cli.options import Format, options_of
+from pgqrs.cli.options import options_of
 from pgqrs.cli.render import Output, counted
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run(
     from pgqrs.cli.status import is_watched
 
     options = options_of(context)
-    watched = options.format is not Format.JSON and is_watched()
+    watched = not options.output.for_programs and is_watched()
     settings = (processes, concurrency, prefetch, batch_size, timeout, watched)
     job = Job(options, handler, tuple(queue), *settings)
     if processes > 1:

@@ -81,3 +81,11 @@ def reading(session: Session, message: models.Message, queue: models.Queue) -> N
     for name, late in session.execute(select(models.Queue.queue_name, models.Message.vt)):
         assert_type(name, str)
         assert_type(late, dt.datetime)
+
+
+def settings() -> None:
+    group = pgqrs.QueueConfig(max_attempts=3)
+    config = pgqrs.Config(database=pgqrs.DatabaseConfig(host="h"), queue=group)
+    assert_type(config, pgqrs.Config)
+    assert_type(pgqrs.Config.explain("postgresql://localhost/d"), list[pgqrs.Setting])
+    assert_type(pgqrs.Config.explain()[0].origin, str)

@@ -49,7 +49,7 @@ def demo(
     options = options_of(context)
     end_as_interrupted()
     verdict = _perform(options, consumers, limit, keep=keep)
-    if options.output.json:
+    if options.output.for_programs:
         options.output.one(verdict)
     else:
         from pgqrs.cli.demo.report import report
@@ -66,7 +66,7 @@ def _perform(options: Options, consumers: int, limit: int | None, *, keep: bool)
     from pgqrs.cli.demo.stage import Stage
 
     with contextlib.ExitStack() as stack:
-        display = display_on(sys.stderr if options.output.json else sys.stdout)
+        display = display_on(sys.stderr if options.output.for_programs else sys.stdout)
         stack.enter_context(display)
         admin = stack.enter_context(_admin(options, display, keep=keep))
         queue = stack.enter_context(_queue_of_its_own(admin, keep=keep))
