@@ -144,6 +144,29 @@ class MessageAdmin(LivingWorker):
         """
         return self._live(self._messages.listing_archived(queue, status, limit, offset))
 
+    def archived_after(
+        self, queue: str, after: int = 0, limit: int = 1000, status: str | None = None
+    ) -> list[ArchivedMessage]:
+        """List archived messages of a queue with ids above `after`, the oldest first.
+
+        The pages of an export: the next begins after the last id of this one. What is archived
+        meanwhile with a smaller id is not met again. Raises QueueNotFoundError.
+        """
+        return self._live(self._messages.listing_after(queue, status, after, limit))
+
+    def erase_archived(
+        self, queue: str, ids: Iterable[int] | None = None, *, containing: Any = None
+    ) -> int:
+        """Erase archived messages of a queue, by their ids or by their payload; gives how many.
+
+        For what must not be kept: `containing` is a part of the payload, as in `{"user": 17}`. In
+        batches, each a commit where an engine is bound; waits for who is just changing such a
+        message. What still waits or is leased stays, and so do copies in a dead letter queue.
+        Raises QueueNotFoundError, and ValueError unless there are ids or a part that says
+        something.
+        """
+        return self._live(self._messages.erasing(queue, ids, containing))
+
     def dead_letters(self, queue: str, limit: int = 100, offset: int = 0) -> list[ArchivedMessage]:
         """List what died in a queue, from its archive, the newest first.
 

@@ -8,7 +8,7 @@ from typing import Any
 from pgqrs.call import Call, call
 from pgqrs.config import Config
 from pgqrs.message_info import MessageInfo
-from pgqrs.operations import intervene
+from pgqrs.operations import history, intervene
 from pgqrs.operations.intervene import Act
 from pgqrs.types import ArchivedMessage, QueueMessage
 
@@ -75,6 +75,21 @@ class MessageSteps:
     ) -> Call[list[ArchivedMessage]]:
         """List archived messages of a queue."""
         return call(intervene.archived, self.schema, queue, status, limit, offset)
+
+    def listing_after(
+        self, queue: str, status: str | None, after: int, limit: int
+    ) -> Call[list[ArchivedMessage]]:
+        """List archived messages of a queue behind an id."""
+        return call(history.page_after, self.schema, queue, status, after, limit)
+
+    def erasing(self, queue: str, ids: Iterable[int] | None, containing: Any) -> Call[int]:
+        """Erase archived messages, by ids or by a part of the payload. Raises ValueError."""
+        if (ids is None) == (containing is None):
+            raise ValueError("say what to erase: ids, or what the payload contains")
+        if ids is not None:
+            return call(history.erase, self.schema, queue, list(ids))
+        part = history.checked_part(containing)
+        return call(history.erase_matching, self.schema, queue, part)
 
     def replaying_dead(self, queue: str, limit: int) -> Call[int]:
         """Move dead letters back to where they came from."""

@@ -7,9 +7,10 @@ Alembic once, and a fresh copy of it for each test that asks.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -129,6 +130,30 @@ def admin(config: Config) -> Iterator[Admin]:
     """An admin of the fresh database."""
     with Admin(config) as admin:
         yield admin
+
+
+@pytest.fixture
+def line(capsys: pytest.CaptureFixture[str], dsn: str) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line on the fresh database: its status, output and complaints."""
+    from pgqrs.cli.app import run
+
+    def line(*words: object) -> tuple[int, str, str]:
+        status = run(["--dsn", dsn, *map(str, words)])
+        return (status, *capsys.readouterr())
+
+    return line
+
+
+@pytest.fixture
+def ask(line: Callable[..., tuple[int, str, str]]) -> Callable[..., Any]:
+    """Give the JSON document that a command prints, where it must succeed."""
+
+    def ask(*words: object) -> Any:
+        status, out, complaints = line(*words, "--format", "json")
+        assert (status, complaints) == (0, "")
+        return json.loads(out)
+
+    return ask
 
 
 @pytest.fixture

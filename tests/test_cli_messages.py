@@ -10,34 +10,10 @@ from typing import Any
 import pytest
 
 from pgqrs import Admin, Consumer, Producer
-from pgqrs.cli.app import run
 from pgqrs.new_message import MessageOptions, MoreOptions
 
 Line = Callable[..., tuple[int, str, str]]
 Ask = Callable[..., Any]
-
-
-@pytest.fixture
-def line(capsys: pytest.CaptureFixture[str], dsn: str) -> Line:
-    """Run a command line on the fresh database: its status, output and complaints."""
-
-    def line(*words: object) -> tuple[int, str, str]:
-        status = run(["--dsn", dsn, *map(str, words)])
-        return (status, *capsys.readouterr())
-
-    return line
-
-
-@pytest.fixture
-def ask(line: Line) -> Ask:
-    """Give the JSON document that a command prints, where it must succeed."""
-
-    def ask(*words: object) -> Any:
-        status, out, complaints = line(*words, "--format", "json")
-        assert (status, complaints) == (0, "")
-        return json.loads(out)
-
-    return ask
 
 
 @pytest.fixture(autouse=True)

@@ -136,6 +136,24 @@ class AsyncMessageAdmin(AsyncLivingWorker):
         """
         return await self._live(self._messages.listing_archived(queue, status, limit, offset))
 
+    async def archived_after(
+        self, queue: str, after: int = 0, limit: int = 1000, status: str | None = None
+    ) -> list[ArchivedMessage]:
+        """List archived messages of a queue with ids above `after`, the oldest first.
+
+        Contract and errors are those of `pgqrs.Admin.archived_after`.
+        """
+        return await self._live(self._messages.listing_after(queue, status, after, limit))
+
+    async def erase_archived(
+        self, queue: str, ids: Iterable[int] | None = None, *, containing: Any = None
+    ) -> int:
+        """Erase archived messages of a queue, by their ids or by their payload; gives how many.
+
+        Contract and errors are those of `pgqrs.Admin.erase_archived`.
+        """
+        return await self._live(self._messages.erasing(queue, ids, containing))
+
     async def dead_letters(
         self, queue: str, limit: int = 100, offset: int = 0
     ) -> list[ArchivedMessage]:

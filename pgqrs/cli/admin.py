@@ -1,10 +1,12 @@
-"""The commands for what is not one queue's nor one worker's: maintenance."""
+"""The commands for what is not one queue's nor one worker's: sums, maintenance, reclaiming."""
 
 from __future__ import annotations
 
 import typer
 
+from pgqrs.cli.metrics import Exact
 from pgqrs.cli.options import options_of
+from pgqrs.cli.worker import reclaim
 
 __all__ = ["app"]
 
@@ -14,6 +16,17 @@ app = typer.Typer(name="admin", help="Look after all queues at once.")
 @app.callback()
 def admin() -> None:
     """Look after all queues at once."""
+
+
+app.command("reclaim", epilog="Example: pgqrs admin reclaim --older-than 120 --yes")(reclaim)
+
+
+@app.command(epilog="Example: pgqrs admin stats")
+def stats(context: typer.Context, *, exact: Exact = False) -> None:
+    """Count all queues, their workers and messages."""
+    options = options_of(context)
+    with options.admin() as admin:
+        options.output.one(admin.system_stats(exact=exact))
 
 
 @app.command(epilog="Example: pgqrs admin maintain")

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from pgqrs.cli.render import console, printable
-from pgqrs.errors import ConfigError, PgqrsError, UnavailableError
+from pgqrs.errors import ConfigError, PartlyEnqueuedError, PgqrsError, UnavailableError
 
 __all__ = ["UsageError", "abort", "complain", "confirm", "explain_usage", "hidden", "status_of"]
 
@@ -25,7 +25,8 @@ _SECRETS: Final = (
 
 def status_of(error: Exception) -> int:
     """Give the exit status: 2 for configuration and bad values, 3 for no database, else 1."""
-    if isinstance(error, UnavailableError):
+    reason = error.__cause__ if isinstance(error, PartlyEnqueuedError) else error
+    if isinstance(reason, UnavailableError):
         return 3
     # A ValueError of the library, which is no PgqrsError, is about an argument.
     return 2 if isinstance(error, ConfigError) or not isinstance(error, PgqrsError) else 1

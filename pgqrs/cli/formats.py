@@ -38,6 +38,9 @@ class Rows(Protocol):
     def add(self, record: Record) -> None:
         """Print one."""
 
+    def flush(self) -> None:
+        """Have what was printed arrive."""
+
 
 def document(form: Format, value: Any, columns: Sequence[str], *, ascii_only: bool) -> str:
     """Give a thing (a mapping) or a list of them as one document.
@@ -69,24 +72,27 @@ def json_line(value: Any, *, ascii_only: bool = False) -> str:
     return json.dumps(value, ensure_ascii=ascii_only, default=_plain)
 
 
-class _JsonLines:
+class _ToStream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+class _JsonLines(_ToStream):
     def add(self, record: Record) -> None:
         self._stream.write(json_line(record, ascii_only=_is_narrow(self._stream)) + "\n")
 
 
-class _YamlItems:
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
+class _YamlItems(_ToStream):
     def add(self, record: Record) -> None:
         self._stream.write(_yaml([record], ascii_only=_is_narrow(self._stream)))
 
 
-class _Csv:
+class _Csv(_ToStream):
     def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
         self._writer = csv.writer(stream, lineterminator="\n")
         self._begun = False
 

@@ -1,17 +1,18 @@
-"""The commands for messages: send, read, show, cancel, resume, retry."""
+"""The commands for messages: send, read, show, cancel, resume, retry; see also `handover`."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pgqrs.cli import reading
+from pgqrs.cli.handover import add_to
 from pgqrs.cli.message_options import taking_message_options
 from pgqrs.cli.options import options_of
-from pgqrs.errors import PayloadError
+from pgqrs.cli.sending import opened, send_from
 
 if TYPE_CHECKING:
     from pgqrs.admin import Admin
@@ -22,10 +23,10 @@ app = typer.Typer(name="message", help="Send, read and show messages, and decide
 
 Queue = Annotated[str, typer.Argument(help="The name of the queue.")]
 
+Payload = Annotated[str | None, typer.Argument(help="JSON text, or - for standard input.")]
+File = Annotated[Path | None, typer.Option(metavar="FILE", help="Read the payload there.")]
+Ndjson = Annotated[bool, typer.Option("--ndjson", help="Each line is the payload of a message.")]
 MessageIds = Annotated[list[int], typer.Argument(metavar="ID...", help="The ids of messages.")]
-
-_SENT = ("id", "priority", "max_attempts", "vt", "payload")
-_COLUMNS = ("id", "read_ct", "consumer_worker_id", "vt", "payload")
 
 
 @app.command(epilog="""Example: pgqrs message send my_queue '{"task": "process", "id": 123}'""")
@@ -33,21 +34,15 @@ _COLUMNS = ("id", "read_ct", "consumer_worker_id", "vt", "payload")
 def send(
     context: typer.Context,
     queue: Queue,
-    payload: Annotated[str, typer.Argument(help="JSON text, or - for standard input.")],
+    payload: Payload = None,
     *,
+    file: File = None,
+    ndjson: Ndjson = False,
     given: dict[str, Any],
 ) -> None:
-    """Add a message to a queue."""
-    from pgqrs.producer import Producer
-
-    options = options_of(context)
-    text = _json_text(sys.stdin.buffer.read() if payload == "-" else payload)
-    with Producer(options.config(), queue) as producer:
-        message = producer.enqueue(text, **given)
-    if message is None:
-        options.output.done("another message keeps it out", queue_name=queue, id=None)
-    else:
-        options.output.one(message, _SENT)
+    """Add a message to a queue, or one for each line."""
+    with opened(context, payload, file) as source:
+        send_from(source, options_of(context), queue, lines=ndjson, **given)
 
 
 @app.command(epilog="Example: pgqrs message read my_queue --count 5 --lock-time 30")
@@ -56,21 +51,28 @@ def read(
     queue: Queue,
     *,
     count: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How many, max_batch_size at most.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="How many; 1, and max_batch_size at most, unless following."
+        ),
+    ] = None,
     lock_time: Annotated[
         float | None,
         typer.Option(min=0, metavar="SECONDS", help="How long to lease them; else the queue's."),
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait for more, until Ctrl-C or as many as --count.")
+    ] = False,
 ) -> None:
     """Lease due messages and print them; they come back when the lease runs out."""
-    from pgqrs.consumer import Consumer
-
     options = options_of(context)
-    with Consumer(options.config(), queue) as consumer:
-        messages = consumer.dequeue_batch(count, lock_time)
-        options.output.many(messages, _COLUMNS, "no message is due")
-        consumer.close(release=False)
+    if follow:
+        reading.follow(options, queue, count, lock_time)
+    else:
+        reading.read_now(options, queue, count or 1, lock_time)
+
+
+add_to(app)
 
 
 @app.command(epilog="Example: pgqrs message show 17")
@@ -116,16 +118,3 @@ def _decide(
     options.output.many(results, ("id", then), "")
     if not all(done):
         raise typer.Exit(1)
-
-
-def _json_text(text: str | bytes) -> str | bytes:
-    try:
-        json.loads(text)
-    except RecursionError:
-        pass  # the library says how deep is too deep
-    except ValueError as error:
-        raise PayloadError(
-            f"the payload is not JSON text ({error}): quote it for the shell, and a plain"
-            """ string twice, as in '"text"'"""
-        ) from error
-    return text

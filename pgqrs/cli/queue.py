@@ -70,6 +70,7 @@ _POLICY: Final = Annotated[
         " stately, exclusive or fifo.",
     ),
 ]
+_MESSAGES = ("id", "state", "priority", "attempts", "vt", "consumer_worker_id", "payload")
 _COLUMNS = (
     "id",
     "queue_name",
@@ -124,6 +125,21 @@ def metrics(
 ) -> None:
     """Count what waits, is delayed, leased (locked) and archived, in a queue or in all."""
     measured.show(options_of(context), name, exact=exact)
+
+
+@app.command(epilog="Example: pgqrs queue messages my_queue --limit 20")
+def messages(
+    context: typer.Context,
+    name: Name,
+    *,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 100,
+    offset: Annotated[int, typer.Option(min=0, metavar="N", help="How many to pass over.")] = 0,
+) -> None:
+    """List messages of a queue: those that are ready, then the delayed, then the leased."""
+    options = options_of(context)
+    with options.admin() as admin:
+        found = admin.messages(name, limit, offset)
+        options.output.many(found, _MESSAGES, "there are no messages")
 
 
 @app.command(epilog="Example: pgqrs queue purge my_queue --yes")

@@ -86,6 +86,12 @@ class Output:
             yield rows(self.form, stream) if self.for_programs else _Lines(stream, columns)
 
     @contextmanager
+    def lines(self) -> Iterator[Rows]:
+        """Give what prints things as they come for programs, also where no format was asked for."""
+        with self.stream() as stream:
+            yield rows(self.form, stream)
+
+    @contextmanager
     def stream(self) -> Iterator[TextIO]:
         """Give where results go. Raises PgqrsError where the file cannot be written."""
         if self.out is None:
@@ -124,6 +130,9 @@ class _Lines:
             self._widths = [max(len(heading), len(cell) + 1) for heading, cell in pairs]
             self._print(headings)
         self._print(cells)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
     def _print(self, cells: Sequence[str]) -> None:
         padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
@@ -193,7 +202,7 @@ def _cell(name: str, value: Any, record: Mapping[str, Any]) -> Text:
     if isinstance(value, dict):
         counts = ", ".join(f"{key}: {number:,}" for key, number in value.items())
         return Text(_shortened(printable(counts or "-")))
-    if name in _COUNTS:
+    if name in _COUNTS and not isinstance(value, bool):
         limit = record.get("limit")
         return Text(f"{value:,}" + ("+" if limit is not None and value >= limit else ""))
     return Text(_shortened(printable(_for_people(value))))
