@@ -65,24 +65,23 @@ class Deed:
     to_leases: FencedAct
     to_others: Act | None
     then: str
-    force: bool = False
 
 
 def archiving(*, force: bool) -> Deed:
     """Finish as completed."""
     to_others = intervene.archiving("completed", force=force)
-    return Deed(acknowledge.archive_many, to_others, "archived", force)
+    return Deed(acknowledge.archive_many, to_others, "archived")
 
 
 def deleting(*, force: bool) -> Deed:
     """Finish without a trace."""
-    return Deed(acknowledge.delete_many, intervene.deleting(force=force), "deleted", force)
+    return Deed(acknowledge.delete_many, intervene.deleting(force=force), "deleted")
 
 
 def releasing(*, force: bool) -> Deed:
     """Make due now, at no attempt's cost."""
     give_back = partial(acknowledge.release, delay=dt.timedelta())
-    return Deed(give_back, intervene.releasing(force=force), "released", force)
+    return Deed(give_back, intervene.releasing(force=force), "released")
 
 
 def extending(by: dt.timedelta) -> Deed:
