@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar, Unpack, overload
+from typing import Any, Final, Generic, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
@@ -37,6 +37,11 @@ __all__ = [
 
 B = TypeVar("B", bound=BaseModel)
 W = TypeVar("W")
+
+STRICT: Final[dict[str, Any]] = {"on_conflict": "raise"}
+"""What a face that gives ids needs of an enqueue: every message has one."""
+WHOLE: Final = {**STRICT, "atomic": True}
+"""And of a batch: all or none."""
 
 
 class CreateQueueOptions:
@@ -136,23 +141,32 @@ class ClientAdmin(Admin):
 
 
 class ClientProducer(Closing):
-    """Adds messages to any queue, and gives their ids; the options are those of `Producer`."""
+    """Adds messages to any queue, and gives their ids.
+
+    The options are those of `Producer`, but for those under which there may be no id: `on_conflict`
+    and `atomic`.
+    """
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
         self._producers = PerQueue(lambda queue: Producer(bind, queue, config=config))
 
     def enqueue(self, queue: str, message: Any, **options: Any) -> int:
         """Add one message, and give its id; otherwise as `Producer.enqueue`."""
-        return self._producers.of(queue).enqueue(message, **options).id
+        producer = self._producers.of(queue)
+        added: Any = producer.enqueue(message, **STRICT, **options)
+        return int(added.id)
 
     def batch_enqueue(self, queue: str, messages: Iterable[Any], **options: Any) -> list[int]:
         """Add many, all or none, and give their ids in order; as `Producer.batch_enqueue`."""
-        added = self._producers.of(queue).batch_enqueue(messages, atomic=True, **options)
+        producer = self._producers.of(queue)
+        added: list[QueueMessage] = producer.batch_enqueue(messages, **WHOLE, **options)
         return [message.id for message in added]
 
     def enqueue_delayed(self, queue: str, message: Any, delay: Duration, **options: Any) -> int:
         """Add one that is due after `delay`, and give its id; as `Producer.enqueue_delayed`."""
-        return self._producers.of(queue).enqueue_delayed(message, delay, **options).id
+        producer = self._producers.of(queue)
+        added: Any = producer.enqueue_delayed(message, delay, **STRICT, **options)
+        return int(added.id)
 
     def close(self) -> None:
         """Close the producer of each queue. Idempotent."""

@@ -112,6 +112,8 @@ def test_what_cannot_be_meant_is_refused(config: Config, admin: Admin) -> None:
             client.admin().create_queue(CreateQueueOptions("x"), exist_ok=True)
         with pytest.raises(TypeError, match="atomic"):
             client.producer().batch_enqueue("q", [1], atomic=False)
+        with pytest.raises(TypeError, match="on_conflict"):
+            client.producer().enqueue("q", 1, on_conflict="skip")
         with pytest.raises(pgqrs.QueueNotFound):
             client.producer().enqueue("nope", 1)
     assert "max_attempts" in repr(CreateQueueOptions("q", max_attempts=1))

@@ -13,7 +13,7 @@ from pgqrs.aio.admin import AsyncAdmin
 from pgqrs.aio.binding import AsyncBinding, bound
 from pgqrs.aio.consumer import AsyncConsumer
 from pgqrs.aio.producer import AsyncProducer
-from pgqrs.client import CreateQueueOptions, PerQueue, ReadOptions
+from pgqrs.client import STRICT, WHOLE, CreateQueueOptions, PerQueue, ReadOptions
 from pgqrs.closing import AsyncClosing
 from pgqrs.config import Config
 from pgqrs.consumer_steps import as_typed
@@ -52,25 +52,34 @@ class AsyncClientAdmin(AsyncAdmin):
 
 
 class AsyncClientProducer(AsyncClosing):
-    """Adds messages to any queue, and gives their ids; the options are those of `Producer`."""
+    """Adds messages to any queue, and gives their ids.
+
+    The options are those of `Producer`, but for those under which there may be no id: `on_conflict`
+    and `atomic`.
+    """
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
         self._producers = PerQueue(lambda queue: AsyncProducer(bind, queue, config=config))
 
     async def enqueue(self, queue: str, message: Any, **options: Any) -> int:
         """Add one message, and give its id; otherwise as `Producer.enqueue`."""
-        return (await self._producers.of(queue).enqueue(message, **options)).id
+        producer = self._producers.of(queue)
+        added: Any = await producer.enqueue(message, **STRICT, **options)
+        return int(added.id)
 
     async def batch_enqueue(self, queue: str, messages: Iterable[Any], **options: Any) -> list[int]:
         """Add many, all or none, and give their ids in order; as `Producer.batch_enqueue`."""
-        added = await self._producers.of(queue).batch_enqueue(messages, atomic=True, **options)
+        producer = self._producers.of(queue)
+        added: list[QueueMessage] = await producer.batch_enqueue(messages, **WHOLE, **options)
         return [message.id for message in added]
 
     async def enqueue_delayed(
         self, queue: str, message: Any, delay: Duration, **options: Any
     ) -> int:
         """Add one that is due after `delay`, and give its id; as `Producer.enqueue_delayed`."""
-        return (await self._producers.of(queue).enqueue_delayed(message, delay, **options)).id
+        producer = self._producers.of(queue)
+        added: Any = await producer.enqueue_delayed(message, delay, **STRICT, **options)
+        return int(added.id)
 
     async def close(self) -> None:
         """Close the producer of each queue. Idempotent."""
