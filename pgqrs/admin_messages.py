@@ -161,7 +161,8 @@ class MessageAdmin(LivingWorker):
 
         For what must not be kept: `containing` is a part of the payload, as in `{"user": 17}`. In
         batches, each a commit where an engine is bound; waits for who is just changing such a
-        message. What still waits or is leased stays, and so do copies in a dead letter queue.
+        message. What still waits or is leased stays, and so do copies in a dead letter queue. A key
+        or id that it was sent with is kept apart, and goes by maintenance once its time is over.
         Raises QueueNotFoundError, and ValueError unless there are ids or a part that says
         something.
         """
