@@ -89,10 +89,12 @@ def lease_under(
 ) -> Lease:
     """Do what `lease` does for `holder` (queue id, worker id) where the policy is not plain."""
     parameters = terms.parameters(*holder)
-    for _ in range(_TURNS):
-        rows = connection.execute(sql.lease_under(schema, policy), parameters).all()
-        if not rows[0][-1]:  # somebody else leased meanwhile, and is through
-            break
+    statement = sql.lease_under(schema, policy)
+    rows = connection.execute(statement, parameters).all()
+    turns = 1
+    while rows[0][-1] and turns < _TURNS:  # somebody else leased meanwhile, and is through
+        rows = connection.execute(statement, parameters).all()
+        turns += 1
     return found(rows)
 
 

@@ -209,8 +209,9 @@ def _wanted(
     lasts: ColumnElement[Any],
     where: str,
 ) -> Select[Any]:
-    columns = (numbered.c.queue_id, kind.label("kind"), key.label("key"))
-    rows = select(*columns, numbered.c.id.label("number"), lasts.label("lasts"))
+    row = {"kind": kind, "key": key, "number": numbered.c.id, "lasts": lasts}
+    columns = [column.label(name) for name, column in row.items()]
+    rows: Select[Any] = select(numbered.c.queue_id, *columns)
     return rows.where(numbered.c[where].is_not(None))
 
 
