@@ -18,7 +18,6 @@ from sqlalchemy import (
     Executable,
     Integer,
     ScalarSelect,
-    Select,
     SmallInteger,
     Text,
     Uuid,
@@ -208,11 +207,11 @@ def _wanted(
     key: ColumnElement[str],
     lasts: ColumnElement[Any],
     where: str,
-) -> Select[Any]:
-    row = {"kind": kind, "key": key, "number": numbered.c.id, "lasts": lasts}
-    columns = [column.label(name) for name, column in row.items()]
-    rows: Select[Any] = select(numbered.c.queue_id, *columns)
-    return rows.where(numbered.c[where].is_not(None))
+) -> Any:
+    row = {"queue_id": numbered.c.queue_id, "kind": kind, "key": key, "number": numbered.c.id}
+    columns: list[ColumnElement[Any]] = [column.label(name) for name, column in row.items()]
+    rows = select(*columns, lasts.label("lasts")).where(numbered.c[where].is_not(None))
+    return rows
 
 
 def _window_key(source: CTE) -> ColumnElement[str]:
