@@ -271,6 +271,14 @@ class Archive(Model):
     message_id: Mapped[uuid.UUID | None]
     key: Mapped[str | None]
 
+    queue: Mapped[Queue] = relationship(viewonly=True)
+    producer: Mapped[Worker | None] = relationship(
+        primaryjoin="foreign(Archive.producer_worker_id) == Worker.id", viewonly=True
+    )
+    consumer: Mapped[Worker | None] = relationship(
+        primaryjoin="foreign(Archive.consumer_worker_id) == Worker.id", viewonly=True
+    )
+
 
 class Key(Model):
     """What outlives a message's stay in its queue: windows, callers' ids, keeping times.
@@ -293,12 +301,6 @@ class Key(Model):
     until: Mapped[dt.datetime]
 
     queue: Mapped[Queue] = relationship(viewonly=True)
-    producer: Mapped[Worker | None] = relationship(
-        primaryjoin="foreign(Archive.producer_worker_id) == Worker.id", viewonly=True
-    )
-    consumer: Mapped[Worker | None] = relationship(
-        primaryjoin="foreign(Archive.consumer_worker_id) == Worker.id", viewonly=True
-    )
 
 
 class Tables(NamedTuple):
