@@ -9,8 +9,8 @@ down_revision = "shop_0001"
 
 
 def upgrade() -> None:
-    migrations.upgrade("pgqrs_0001")
+    migrations.upgrade("pgqrs_0002")
 
 
 def downgrade() -> None:
-    migrations.downgrade(None, from_="pgqrs_0001")
+    migrations.downgrade(None, from_="pgqrs_0002")
