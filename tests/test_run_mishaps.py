@@ -99,7 +99,7 @@ def test_an_output_that_the_server_refuses(
     config: Config, admin: Admin, producer: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It alone becomes a failed attempt; what is settled with it is settled all the same."""
-    monkeypatch.setattr("pgqrs.runner.task.encode", lambda value: value.value)
+    monkeypatch.setattr("pgqrs.runner.task.output_text", lambda value: value)
     producer.batch_enqueue(range(20), max_attempts=1)
 
     def handler(messages: list[QueueMessage]) -> list[Any]:
