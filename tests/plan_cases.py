@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pgqrs.statements import (
     acknowledge,
     dead_letter,
     identity,
+    keeping,
     lifecycle,
     look,
     maintain,
@@ -32,7 +34,7 @@ SPAN = dt.timedelta(seconds=30)
 STEADY, LATE, IDLE, BEHIND = 1, 2, 3, 4
 HOLDER = {STEADY: 2, LATE: 3, BEHIND: 2}
 READY, DELAYED, LEASED = "messages_ready", "messages_delayed", "messages_leased"
-PK, HISTORY = "messages_pkey", "archive_pkey"
+PK, HISTORY, KEY = "messages_pkey", "archive_pkey", "keys_pkey"
 ARMS = frozenset([READY, DELAYED, LEASED, PK])
 LEASING = {"default_timeout": SPAN, "default_attempts": 5}
 EVER, NEVER = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2000, 3000))
@@ -427,30 +429,42 @@ INTERVENING = [
         for queue in (STEADY, LATE, IDLE)
     ),
 ]
+NAMED = str(uuid.UUID(hashlib.md5(b"78").hexdigest()))  # as the scene has it
 UNNAMED = str(uuid.UUID(int=2**64))
 LOOKING += [
     case(
         f"find {n} by what producers named them",
         identity.find,
-        # Waiting, archived, nowhere, and under a name.
+        # Waiting, archived, nowhere; and archived and nowhere under a name.
         given(
             queue="steady",
-            numbers=[310_001, 77, 10**9, None] * (n // 4),
-            keys=[None, None, None, UNNAMED] * (n // 4),
+            numbers=[310_001, 77, 10**9, None, None] * (n // 5),
+            keys=[None, None, None, NAMED, UNNAMED] * (n // 5),
         ),
-        *(PK, HISTORY),
+        *(PK, HISTORY, KEY),
         n=n,
     )
-    for n in (4, 100)
+    for n in (5, 100)
 ]
 LOOKING += [
     case(
         "forget 10",
         identity.forget,
-        given(queue=STEADY, mids=list(range(71, 80)), gone=[310_001], keys=[UNNAMED] * 10),
-        HISTORY,
+        given(queue=STEADY, mids=list(range(71, 80)), gone=[310_001], keys=[NAMED, UNNAMED] * 5),
+        *(HISTORY, KEY),
         n=10,
-    )
+    ),
+    *(
+        case(
+            f"look after {n} keys",
+            keeping.look_after,
+            given(queue=STEADY, n=n),
+            *(PK, HISTORY, KEY, "keys_until"),
+            n=n,
+            each=30,
+        )
+        for n in (10, 1000)
+    ),
 ]
 BOUNDED = [
     case(

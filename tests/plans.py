@@ -19,7 +19,7 @@ from sqlalchemy import URL, Connection, create_engine, event
 
 from pgqrs import migrations
 
-BIG = ("pgqrs_messages", "pgqrs_archive")
+BIG = ("pgqrs_messages", "pgqrs_archive", "pgqrs_keys")
 STATES = (
     "analyzed",
     "unanalyzed",
@@ -62,6 +62,10 @@ INSERT INTO pgqrs_archive (id, queue_id, vt, enqueued_at, dequeued_at, archived_
     1 + g % 300, 1, 0, 0, CASE WHEN g % 50 = 0 THEN 'failed' ELSE 'completed' END,
     '{"a": 1}'
   FROM generate_series(1, 110000) g;
+INSERT INTO pgqrs_keys (queue_id, kind, key, number, taken_at, until)
+  SELECT 1, kind, CASE kind WHEN 3 THEN g::text ELSE md5(g::text)::uuid::text END, g, now(),
+    now() + (10000 - g) * interval '1 s'
+  FROM generate_series(1, 20000) g, (VALUES (2), (3)) AS kinds (kind);
 ALTER TABLE pgqrs_messages ALTER id RESTART WITH 200001;
 CREATE TEMPORARY VIEW body AS SELECT jsonb_build_object('text', repeat('x', 185)) AS payload;
 INSERT INTO pgqrs_messages (queue_id, vt, enqueued_at, producer_worker_id, state, payload)

@@ -8,6 +8,7 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
+    DateTime,
     Double,
     Executable,
     Text,
@@ -21,9 +22,10 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from pgqrs.models import LEASED, Tables
 from pgqrs.statements.acknowledge import archived
@@ -31,9 +33,11 @@ from pgqrs.statements.columns import LEAVING
 from pgqrs.statements.keys import IDENTITY, KEEPING, ORDER, WINDOW
 from pgqrs.statements.options import option, seconds
 from pgqrs.statements.per_schema import per_schema
+from pgqrs.statements.planning import unestimated
 
 __all__ = ["look_after"]
 
+_ONE: ColumnElement[int] = literal_column("1")
 _DAY: ColumnElement[Any] = literal_column("interval '1 day'")
 _MARGIN: ColumnElement[Any] = literal_column("interval '10 minutes'")
 """Longer than anybody waits for a lock: who waits for a key that is dropped counts from before."""
@@ -52,15 +56,15 @@ def look_after(t: Tables) -> Executable:
     outdated = _outdated(t, due)
     again = _again(t, due, gone)
     k = t.keys
-    same = (k.c.queue_id == due.c.queue_id, k.c.kind == due.c.kind, k.c.key == due.c.key)
-    later = update(k).where(*same, again.c.key == due.c.key, again.c.kind == due.c.kind)
-    kept = later.values(until=again.c.until).returning(k.c.key).cte("kept_keys")
+    later = update(k).where(*_those(t, again))
+    kept = later.values(until=_until(t, again)).returning(k.c.key).cte("kept_keys")
     needed = select(again.c.key).where(again.c.key == due.c.key, again.c.kind == due.c.kind)
     # What this very statement deletes is still there for it.
     gone_now = due.c.number == any_(func.array(select(outdated.c.id).scalar_subquery()))
     unneeded = due.c.kind.in_([ORDER, WINDOW]) | ~_is_held(t, due) | gone_now
-    over = unneeded & ~needed.correlate(due).exists()
-    dropped = delete(k).where(*same, over).returning(k.c.key).cte("dropped_keys")
+    over = select(due.c.kind, due.c.key).where(unneeded, ~needed.correlate(due).exists())
+    gone_keys = delete(k).where(*_those(t, over.cte("over")))
+    dropped = gone_keys.returning(k.c.key).cte("dropped_keys")
     counts = [_count(each) for each in (kept, dropped, gone, outdated)]
     mode = select(t.queues.c.archive_mode).where(t.queues.c.id == _queue()).scalar_subquery()
     done = select(counts[0] + counts[1], counts[2], counts[3])
@@ -74,6 +78,23 @@ def _due(t: Tables) -> CTE:
     of_queue = rows.where(k.c.queue_id == _queue(), k.c.until <= now, come)
     some = of_queue.order_by(k.c.until).limit(_n()).with_for_update(skip_locked=True)
     return some.cte("due")
+
+
+def _those(t: Tables, some: CTE) -> tuple[ColumnElement[bool], ...]:
+    """Find keys in their index, whatever PostgreSQL expects: a join may read the whole table."""
+    k = t.keys
+    kinds = k.c.kind.in_([ORDER, WINDOW, IDENTITY, KEEPING])
+    among = any_(func.array(select(some.c.key).scalar_subquery()))
+    same = tuple_(k.c.kind, k.c.key).in_(select(some.c.kind, some.c.key))
+    return (k.c.queue_id == _queue(), kinds, k.c.key == among, unestimated(same))
+
+
+def _until(t: Tables, again: CTE) -> ColumnElement[Any]:
+    # By the text alone: a UUID is no number.
+    keys = select(func.array_agg(again.c.key, type_=ARRAY(Text))).scalar_subquery()
+    times = ARRAY(DateTime(timezone=True))
+    untils = select(func.array_agg(again.c.until, type_=times)).scalar_subquery()
+    return untils[func.array_position(keys, t.keys.c.key)]
 
 
 def _kept(due: CTE) -> ColumnElement[Any]:
@@ -119,22 +140,29 @@ def _again(t: Tables, due: CTE, gone: CTE) -> CTE:
     """Say when to look again at keys that are still needed."""
     m, a = t.messages, t.archive
     now = func.clock_timestamp()
-    waits = due.outerjoin(m, m.c.id == due.c.number).outerjoin(
-        a, (a.c.queue_id == due.c.queue_id) & (a.c.id == due.c.number)
+    # One by one: a join may read whole tables.
+    here = select(m.c.id, m.c.read_ct, m.c.options).where(m.c.id == due.c.number).limit(_ONE)
+    there = select(a.c.id, a.c.archived_at, a.c.options).where(
+        a.c.queue_id == _queue(), a.c.id == due.c.number
     )
+    waiting = here.correlate(due).lateral("waiting")
+    past = there.limit(_ONE).correlate(due).lateral("past")
+    places = due.outerjoin(waiting, true()).outerjoin(past, true())
     leaves = select(gone.c.id).where(gone.c.id == due.c.number).correlate(due).scalar_subquery()
     until = case(
         (due.c.kind == IDENTITY, now + _DAY),
-        (m.c.id.is_not(None), now + _time(m)),
-        else_=a.c.archived_at + _time(a),
+        (waiting.c.id.is_not(None), now + _time(waiting)),
+        else_=past.c.archived_at + _time(past),
     )
-    there = or_(m.c.id.is_not(None), a.c.id.is_not(None))
+    found = or_(waiting.c.id.is_not(None), past.c.id.is_not(None))
     # One that is due and waits, but was locked just now, is looked at in the next round.
-    busy = (due.c.kind == KEEPING) & (m.c.read_ct == literal_column("0")) & leaves.is_(None)
-    still = or_(due.c.kind == IDENTITY, m.c.id.is_not(None), until > func.statement_timestamp())
-    rows = select(due.c.kind, due.c.key, until.label("until")).select_from(waits)
+    busy = (due.c.kind == KEEPING) & (waiting.c.read_ct == literal_column("0")) & leaves.is_(None)
+    still = or_(
+        due.c.kind == IDENTITY, waiting.c.id.is_not(None), until > func.statement_timestamp()
+    )
+    rows = select(due.c.kind, due.c.key, until.label("until")).select_from(places)
     wanted = due.c.kind.in_([IDENTITY, KEEPING])
-    return rows.where(wanted, there, still, func.coalesce(~busy, true())).cte("again")
+    return rows.where(wanted, found, still, func.coalesce(~busy, true())).cte("again")
 
 
 def _time(source: Any) -> ColumnElement[Any]:
