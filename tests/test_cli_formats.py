@@ -104,8 +104,9 @@ def test_metrics_and_sums(line: Line, ask: Ask, admin: Admin) -> None:
     assert ask("metrics") == ask("queue", "metrics")
     assert ask("metrics", "--exact")[0]["limit"] is None
     stats = ask("admin", "stats")
-    assert (stats["total_queues"], stats["archived"], stats["total_messages"]) == (1, 2, 0)
-    assert "total workers" in line("admin", "stats", "--exact")[1]
+    assert (stats["queues"], stats["archived"], stats["total_messages"]) == (1, 2, 0)
+    assert stats["by_queue"][0]["queue_name"] == "q"
+    assert "ready workers" in line("admin", "stats", "--exact")[1]
     assert ask("admin", "reclaim", "--yes") == {"message_ids": []}
 
 

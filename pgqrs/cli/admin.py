@@ -10,6 +10,13 @@ from pgqrs.cli.worker import reclaim
 
 __all__ = ["app"]
 
+_STATS = (
+    *("schema", "revision", "database", "server_version", "queues", "paused_queues"),
+    *("pending", "delayed", "locked", "total_messages", "archived", "dead"),
+    *("oldest_pending_age", "rate_in", "rate_out"),
+    *("ready_workers", "suspended_workers", "stopped_workers", "stale_workers"),
+)
+
 app = typer.Typer(name="admin", help="Look after all queues at once.")
 
 
@@ -26,7 +33,7 @@ def stats(context: typer.Context, *, exact: Exact = False) -> None:
     """Count all queues, their workers and messages."""
     options = options_of(context)
     with options.admin() as admin:
-        options.output.one(admin.system_stats(exact=exact))
+        options.output.one(admin.system_stats(exact=exact), _STATS)
 
 
 @app.command(epilog="Example: pgqrs admin maintain")

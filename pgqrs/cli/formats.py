@@ -7,6 +7,7 @@ holds JSON where a value is not plain, and always for what is JSON in the databa
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime as dt
 import io
 import json
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Protocol, TextIO
 
-__all__ = ["JSON_FIELDS", "Format", "Rows", "document", "json_line", "rows"]
+__all__ = ["JSON_FIELDS", "Format", "Rows", "document", "fields", "json_line", "rows"]
 
 JSON_FIELDS: Final = ("payload", "headers", "output", "error", "options")
 """Fields that are JSON in the database."""
@@ -135,4 +136,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dt.timedelta):
         seconds = value.total_seconds()
         return int(seconds) if seconds.is_integer() else seconds
+    if dataclasses.is_dataclass(value):
+        return fields(value)
     raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """Give the public fields of one of the library's values, and its properties."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    stored = [field.name for field in dataclasses.fields(value)]
+    computed = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
+    names = [n for n in stored if not n.startswith("_") and not n.endswith("_json")]
+    return {name: getattr(value, name) for name in (*names, *computed)}

@@ -17,7 +17,7 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pgqrs.cli.formats import JSON_FIELDS, Format, Rows, document, rows
+from pgqrs.cli.formats import JSON_FIELDS, Format, Rows, document, fields, rows
 from pgqrs.errors import PgqrsError
 
 __all__ = ["Output", "console", "counted", "fields", "present", "printable"]
@@ -157,16 +157,6 @@ def present(picture: RenderableType, stream: TextIO | None = None) -> None:
     with out.capture() as printed:
         out.print(picture)
     target.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
-
-
-def fields(value: Any) -> dict[str, Any]:
-    """Give the public fields of one of the library's values, and its properties."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    stored = [field.name for field in dataclasses.fields(value)]
-    computed = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
-    names = [n for n in stored if not n.startswith("_") and not n.endswith("_json")]
-    return {name: getattr(value, name) for name in (*names, *computed)}
 
 
 def counted(number: int, noun: str) -> str:
