@@ -210,8 +210,7 @@ def _wanted(
 ) -> Any:
     row = {"queue_id": numbered.c.queue_id, "kind": kind, "key": key, "number": numbered.c.id}
     columns: list[ColumnElement[Any]] = [column.label(name) for name, column in row.items()]
-    rows = select(*columns, lasts.label("lasts")).where(numbered.c[where].is_not(None))
-    return rows
+    return select(*columns, lasts.label("lasts")).where(numbered.c[where].is_not(None))
 
 
 def _window_key(source: CTE) -> ColumnElement[str]:
