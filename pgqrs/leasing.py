@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -14,10 +17,14 @@ from pgqrs.operations import settle
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import Lease, Terms, in_order
 from pgqrs.operations.settle import Finish
+from pgqrs.policy import QueuePolicy
 from pgqrs.types import Duration, span
 from pgqrs.worker import WorkerSteps
 
 __all__ = ["Leaser"]
+
+_REST: Final = 9
+"""How many times longer than a look in vain behind the first of a line the pause after it is."""
 
 
 class Leaser:
@@ -25,6 +32,7 @@ class Leaser:
 
     def __init__(self, steps: WorkerSteps) -> None:
         self.floor = Floor()
+        self._wide_from = 0.0  # when to look again behind the first of a line
         self._steps = steps
 
     def terms(self, size: int, vt: Duration | None) -> Terms:
@@ -73,12 +81,32 @@ class Leaser:
 
     def _once(self, connection: Connection, terms: Terms) -> Lease:
         holder, policy = self._steps.register(connection), self._steps.registration.policy
-        if not operations.is_plain(policy):
+        if policy is QueuePolicy.SHORT:
             everywhere = terms._replace(bounds=None)
-            return operations.lease_under(
-                connection, self._steps.schema, holder, everywhere, policy
-            )
+            return operations.lease_first(connection, self._steps.schema, holder, everywhere)
+        if not operations.is_plain(policy):
+            return self._in_turn(connection, terms._replace(bounds=None), holder, policy)
         return operations.lease(connection, self._steps.schema, *holder, terms)
+
+    def _in_turn(
+        self, connection: Connection, terms: Terms, holder: tuple[int, int], policy: QueuePolicy
+    ) -> Lease:
+        """Lease among the first, and what is missing wherever it stands, if that is quick."""
+        turn = partial(operations.lease_in_turn, connection, self._steps.schema, holder)
+        lease, goes_on = turn(terms, policy, wide=False)
+        missing = terms.size - len(lease.messages)
+        if not (missing and goes_on and time.monotonic() >= self._wide_from):
+            return lease
+        began = time.monotonic()
+        try:
+            more, _ = turn(terms._replace(size=missing), policy, wide=True)
+        except Exception:
+            if lease.messages:  # which are leased; the next call meets what is wrong
+                return lease
+            raise
+        now = time.monotonic()
+        self._wide_from = now if more.messages else now + _REST * (now - began)
+        return replace(more, messages=in_order(lease.messages + more.messages))
 
     def _bounds(self) -> Bounds | None:
         return None if self._steps.joined else self.floor.bounds()

@@ -16,7 +16,16 @@ from pgqrs.statements.columns import MESSAGE
 from pgqrs.statements.keyed import LEASED_OTHERWISE
 from pgqrs.types import QueueMessage, WorkerStatus, message_of
 
-__all__ = ["Lease", "Terms", "found", "in_order", "is_plain", "lease", "lease_under"]
+__all__ = [
+    "Lease",
+    "Terms",
+    "found",
+    "in_order",
+    "is_plain",
+    "lease",
+    "lease_first",
+    "lease_in_turn",
+]
 
 _TURNS: Final = 100  # one of all that lease at once comes through at each
 _MORE: Final = 3 + len(MESSAGE)  # where what other statements add to the rows begins
@@ -80,22 +89,34 @@ def is_plain(policy: QueuePolicy) -> bool:
     return policy not in LEASED_OTHERWISE
 
 
-def lease_under(
+def lease_first(
+    connection: Connection, schema: str, holder: tuple[int, int], terms: Terms
+) -> Lease:
+    """Do what `lease` does for `holder` (queue id, worker id) in a queue of policy short."""
+    return found(connection.execute(sql.lease_first(schema), terms.parameters(*holder)).all())
+
+
+def lease_in_turn(
     connection: Connection,
     schema: str,
     holder: tuple[int, int],
     terms: Terms,
     policy: QueuePolicy,
-) -> Lease:
-    """Do what `lease` does for `holder` (queue id, worker id) where the policy is not plain."""
+    *,
+    wide: bool,
+) -> tuple[Lease, bool]:
+    """Do what `lease` does for `holder` where leases depend on each other.
+
+    Gives the lease, and whether there may be more than was looked at, unless it is `wide`.
+    """
     parameters = terms.parameters(*holder)
-    statement = sql.lease_under(schema, policy)
+    statement = sql.lease_in_turn(schema, policy, wide=wide)
     rows = connection.execute(statement, parameters).all()
     turns = 1
-    while rows[0][-1] and turns < _TURNS:  # somebody else leased meanwhile, and is through
+    while rows[0][-2] and turns < _TURNS:  # somebody else leased meanwhile, and is through
         rows = connection.execute(statement, parameters).all()
         turns += 1
-    return found(rows)
+    return found(rows), bool(rows[0][-1])
 
 
 def found(rows: Sequence[Any]) -> Lease:

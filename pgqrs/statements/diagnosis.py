@@ -14,8 +14,8 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from pgqrs.models import Tables
 from pgqrs.policy import QueuePolicy
-from pgqrs.statements.keyed import LEASED_OTHERWISE
-from pgqrs.statements.lease import lease, lease_under
+from pgqrs.statements.keyed import TAKES_TURNS
+from pgqrs.statements.lease import lease, lease_first, lease_in_turn
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.system import named
 
@@ -167,5 +167,6 @@ def _explain(element: _Explained, compiler: Any, **options: Any) -> str:
 @cache
 def explained_lease(schema: str, policy: QueuePolicy) -> Executable:
     """Plan the lease of a queue of this policy, with its parameters; gives the plan as JSON."""
-    otherwise = policy in LEASED_OTHERWISE
-    return _Explained(lease_under(schema, policy) if otherwise else lease(schema))
+    if policy in TAKES_TURNS:
+        return _Explained(lease_in_turn(schema, policy, wide=False))
+    return _Explained(lease_first(schema) if policy is QueuePolicy.SHORT else lease(schema))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    Select,
     Text,
     bindparam,
     case,
@@ -26,10 +27,12 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
+    union_all,
     update,
 )
 
-from pgqrs.models import LEASED, Tables
+from pgqrs.models import LEASED, READY, Tables
 from pgqrs.policy import QueuePolicy
 from pgqrs.statements.planning import unestimated
 
@@ -37,10 +40,12 @@ __all__ = [
     "KEPT_OUT",
     "LEASED_OTHERWISE",
     "TAKES_TURNS",
-    "held_back",
+    "beyond",
+    "free",
     "slot_of",
     "stands_at",
     "turn",
+    "window",
 ]
 
 TAKES_TURNS: Final = frozenset({QueuePolicy.SINGLETON, QueuePolicy.STATELY, QueuePolicy.FIFO})
@@ -52,6 +57,7 @@ KEPT_OUT: Final = frozenset({QueuePolicy.SHORT, QueuePolicy.STATELY, QueuePolicy
 """The policies under which a message may keep another one out."""
 
 _ZERO: ColumnElement[int] = literal_column("0")
+_ONE: ColumnElement[int] = literal_column("1")
 
 
 def slot_of(
@@ -91,11 +97,9 @@ def turn(t: Tables, me: CTE) -> CTE:
     return counted.values(lease_ct=q.c.lease_ct + literal_column("1")).returning(q.c.id).cte("turn")
 
 
-def held_back(t: Tables, policy: QueuePolicy) -> list[ColumnElement[bool]]:
-    """Give what holds of a message that no other of its key holds back."""
+def free(t: Tables, policy: QueuePolicy) -> ColumnElement[bool]:
+    """Say that no other message of its key holds a message back."""
     m = t.messages
-    if policy is QueuePolicy.SHORT:
-        return []
     begun = m.alias("begun")
     leased = (begun.c.state == LEASED) & (begun.c.vt > func.statement_timestamp())
     earlier = begun.c.id < m.c.id
@@ -109,7 +113,50 @@ def held_back(t: Tables, policy: QueuePolicy) -> list[ColumnElement[bool]]:
         waits = m.alias("waits")
         slot = waits.c.key_slot
         before.append(_none(t, waits, slot > _ZERO, slot < m.c.id))
-    return [unestimated(or_(m.c.key.is_(None), before[0] & before[-1]))]
+    return unestimated(or_(m.c.key.is_(None), before[0] & before[-1]))
+
+
+def window(t: Tables) -> CTE:
+    """Give the first of the ready line: few, since most of them may be held back."""
+    most = select(bindparam("n", type_=BigInteger) * literal_column("4") + literal_column("16"))
+    return _line(t, most).cte("window")
+
+
+def beyond(t: Tables, policy: QueuePolicy) -> CTE:
+    """Give what may be leased wherever it stands: the first of each key, and of those without one.
+
+    Key by key through their index, so that those behind the first of a key cost nothing.
+    """
+    m, waits = t.messages, t.messages.alias("waits")
+    each = _keys(t)
+    rows = select(waits.c.id).where(waits.c.queue_id == _queue(), waits.c.key == each.c.key)
+    if policy is QueuePolicy.SINGLETON:  # else the first holds back the others, due or not
+        rows = rows.where(unestimated(waits.c.state == READY))
+    rows = rows.correlate(each).limit(_ONE)
+    first = rows.where(waits.c.key_slot >= _ZERO).order_by(waits.c.key_slot)
+    again = rows.where(waits.c.key_slot < _ZERO).order_by(waits.c.key_slot.desc())
+    heads = union_all(first, again).lateral("head")
+    one = select(bindparam("n", type_=BigInteger))
+    keyless = _line(t, one, unestimated(m.c.key.is_(None))).subquery("keyless")
+    found = select(heads.c.id).select_from(each.join(heads, true()))
+    return union_all(found, select(keyless.c.id)).cte("beyond")
+
+
+def _line(t: Tables, most: Select[Any], *where: ColumnElement[bool]) -> Select[Any]:
+    m = t.messages
+    ready = select(m.c.id).where(m.c.queue_id == _queue(), m.c.state == READY, *where)
+    return ready.order_by(m.c.priority.desc(), m.c.id).limit(most.scalar_subquery())
+
+
+def _keys(t: Tables) -> CTE:
+    """Give the keys of a queue, each by a look at the index behind the one before."""
+    m, after = t.messages, t.messages.alias("after")
+    here = select(m.c.key).where(m.c.queue_id == _queue(), m.c.key.is_not(None))
+    first = select(here.order_by(m.c.key).limit(_ONE).scalar_subquery().label("key"))
+    walk = first.cte("keys", recursive=True)
+    next_ = select(after.c.key).where(after.c.queue_id == _queue(), after.c.key > walk.c.key)
+    one = next_.order_by(after.c.key).limit(_ONE).correlate(walk).scalar_subquery()
+    return walk.union_all(select(one).where(walk.c.key.is_not(None)))
 
 
 def _none(t: Tables, other: FromClause, *where: Any) -> ColumnElement[bool]:
@@ -122,3 +169,7 @@ def _none(t: Tables, other: FromClause, *where: Any) -> ColumnElement[bool]:
 
 def _text(policy: QueuePolicy) -> ColumnElement[str]:
     return literal_column(f"'{policy.value}'", Text)
+
+
+def _queue() -> ColumnElement[int]:
+    return bindparam("queue", type_=BigInteger)

@@ -14,7 +14,7 @@ literal one above the number of rows it expects has it read and sort them all.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
@@ -45,7 +45,7 @@ from pgqrs.policy import QueuePolicy
 from pgqrs.statements.bury import buried, dead, exhausted
 from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.dead_letter import ADDRESS
-from pgqrs.statements.keyed import LEASED_OTHERWISE, TAKES_TURNS, held_back, turn
+from pgqrs.statements.keyed import beyond, free, turn, window
 from pgqrs.statements.options import option, seconds
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
@@ -55,7 +55,8 @@ __all__ = [
     "PROMOTED_AT_ONCE",
     "lease",
     "lease_above",
-    "lease_under",
+    "lease_first",
+    "lease_in_turn",
     "leasing",
 ]
 
@@ -91,22 +92,43 @@ def lease_above(t: Tables) -> Executable:
     return statement
 
 
-@cache
-def lease_under(schema: str, policy: QueuePolicy) -> Executable:
-    """Lease as `lease` does in a queue of one of the policies LEASED_OTHERWISE.
+@per_schema
+def lease_first(t: Tables) -> Executable:
+    """Lease as `lease` does in a queue of policy short: a lease makes room for the next to wait."""
+    statement: Executable = leasing(t, policy=QueuePolicy.SHORT)
+    return statement
 
-    Each row ends with whether somebody else leased meanwhile: then nothing is leased, and the same
-    statement may find something.
+
+@cache
+def lease_in_turn(schema: str, policy: QueuePolicy, *, wide: bool) -> Executable:
+    """Lease as `lease` does in a queue of one of the policies TAKES_TURNS.
+
+    Of the ready only among the first of the line, or, where `wide`, wherever they stand. Each row
+    ends with whether somebody else leased meanwhile (then nothing is leased, and the same statement
+    may find something), and whether the line goes on behind what was looked at.
     """
     t = tables(schema)
-    if policy not in TAKES_TURNS:
-        statement: Executable = leasing(t, literal_column("false"), policy=policy)
-        return statement
     me = _me(t)
     mine = turn(t, me)
     lost = select(func.count() == literal_column("0")).select_from(mine).scalar_subquery()
-    turns: Executable = leasing(t, me.c.may & lost, policy=policy, who=(me, ~lost))
+    line = Line(policy, window(t), beyond(t, policy) if wide else None)
+    count = select(func.count()).select_from(line.window).scalar_subquery()
+    goes_on = count >= _number() * literal_column("4") + literal_column("16")
+    turns: Executable = leasing(t, me.c.may & lost, goes_on, line=line, who=(me, ~lost))
     return turns
+
+
+class Line(NamedTuple):
+    """Where to look for ready messages that no other of their key holds back."""
+
+    policy: QueuePolicy
+    window: CTE
+    beyond: CTE | None
+
+    def among(self, t: Tables) -> ColumnElement[bool]:
+        """Say that a message is one of those to look at."""
+        every = [self.window] if self.beyond is None else [self.window, self.beyond]
+        return _is_in(t.messages.c.id, union_all(*(select(each.c.id) for each in every)))
 
 
 def leasing(
@@ -115,19 +137,21 @@ def leasing(
     spares: Select[Any] | None = None,
     bounded: bool = False,
     policy: QueuePolicy = QueuePolicy.STANDARD,
+    line: Line | None = None,
     who: tuple[CTE, ColumnElement[bool]] | None = None,
 ) -> Any:
     """Build a lease whose rows have `more` columns at their end.
 
-    `spares` gives ids that are left alone: the same statement does something else with them. `who`
-    leases, and whether it may; without it, that is looked up.
+    `spares` gives ids that are left alone: the same statement does something else with them. `line`
+    says where to look for ready ones, and which may be leased; `who` leases, and whether it may:
+    without it, that is looked up.
     """
     me, may = who or _anybody(t)
     others = [] if spares is None else [unestimated(t.messages.c.id.not_in(spares))]
-    free = held_back(t, policy) if policy in LEASED_OTHERWISE else []
-    arms = _arms(t, me, [may, *others, *free], bounded=bounded)
-    best = _best(arms, alone=policy is QueuePolicy.SINGLETON)
-    leased = _leased(t, me, best, moves=policy in LEASED_OTHERWISE)
+    arms = _arms(t, me, [may, *others], bounded=bounded, line=line)
+    best = _best(arms) if line is None else _best_free(t, arms, line.policy)
+    moves = line is not None or policy is QueuePolicy.SHORT
+    leased = _leased(t, me, best, moves=moves)
     looked = leased.c.dequeued_at - func.statement_timestamp()
     time = case((leased.c.id.is_(None), _next_due(t)), (~_more_is_late(arms), looked))
     rows = select(me.c.status, me.c.paused, time, *leased.c, *more)
@@ -142,19 +166,22 @@ def _anybody(t: Tables) -> tuple[CTE, ColumnElement[bool]]:
     return me, select(me.c.may).scalar_subquery()
 
 
-def _best(arms: list[CTE], *, alone: bool) -> CTE:
-    """Choose the best of what the arms took; where each is to be `alone`, one of a key."""
-    columns = ("id", "priority", "key") if alone else ("id", "priority")
-    due = union_all(*(select(*(arm.c[name] for name in columns)) for arm in arms)).subquery("due")
-    order = (due.c.priority.desc(), due.c.id)
-    if alone:
-        place = func.row_number().over(partition_by=due.c.key, order_by=order)
-        due = select(due, place.label("place")).subquery("placed")
-        order = (due.c.priority.desc(), due.c.id)
-    best = select(due.c.id).order_by(*order).limit(_n())
-    if alone:
-        best = best.where(due.c.key.is_(None) | (due.c.place == literal_column("1")))
-    return best.cte("best")
+def _best(arms: list[CTE]) -> CTE:
+    due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
+    return select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
+
+
+def _best_free(t: Tables, arms: list[CTE], policy: QueuePolicy) -> CTE:
+    """Choose the best of what the arms took and no other of its key holds back, one of a key."""
+    m = t.messages
+    due = union_all(*(select(arm.c.id) for arm in arms))
+    order = (m.c.priority.desc(), m.c.id)
+    place = func.row_number().over(partition_by=m.c.key, order_by=order)
+    rows = select(m.c.id, m.c.priority, m.c.key, place.label("place"))
+    found = rows.where(_is_in(m.c.id, due), free(t, policy)).subquery("found")
+    one = found.c.key.is_(None) | (found.c.place == literal_column("1"))
+    best = select(found.c.id).where(one).order_by(found.c.priority.desc(), found.c.id)
+    return best.limit(_n()).cte("best")
 
 
 def _leased(t: Tables, me: CTE, best: CTE, *, moves: bool) -> CTE:
@@ -220,7 +247,9 @@ def _me(t: Tables) -> CTE:
     )
 
 
-def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]], *, bounded: bool) -> list[CTE]:
+def _arms(
+    t: Tables, me: CTE, others: list[ColumnElement[bool]], *, bounded: bool, line: Line | None
+) -> list[CTE]:
     m = t.messages
     above = [m.c.id >= bindparam("floor", type_=BigInteger)] if bounded else []
     since = _since(t) if bounded else []
@@ -228,12 +257,15 @@ def _arms(t: Tables, me: CTE, others: list[ColumnElement[bool]], *, bounded: boo
     alive = unestimated(~_exhausted(t, me))
 
     def arm(name: str, limit: ScalarSelect[int], *where: Any, order: list[Any]) -> CTE:
-        rows = select(m.c.id, m.c.priority, m.c.vt, m.c.key).where(
+        rows = select(m.c.id, m.c.priority, m.c.vt).where(
             m.c.queue_id == _queue_id(), *where, *others
         )
         return rows.order_by(*order).limit(limit).with_for_update(skip_locked=True).cte(name)
 
-    ready = arm("ready", _n(), m.c.state == READY, *above, order=[m.c.priority.desc(), m.c.id])
+    of_line = (m.c.state == READY, *above)
+    if line is not None:
+        of_line = (line.among(t), unestimated(m.c.state == READY), free(t, line.policy))
+    ready = arm("ready", _n(), *of_line, order=[m.c.priority.desc(), m.c.id])
     late = _reach(ready)
     return [
         ready,
