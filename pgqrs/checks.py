@@ -22,15 +22,15 @@ def checked_name(name: str) -> str:
 
 def checked_attempts(value: int) -> int:
     """Give a limit of attempts back. Raises ValueError where it is not between 1 and a million."""
-    if not 1 <= value <= 1_000_000:
-        raise ValueError(f"max_attempts is between 1 and 1,000,000, not {value}")
+    if type(value) is not int or not 1 <= value <= 1_000_000:
+        raise ValueError(f"max_attempts is between 1 and 1,000,000, not {value!r}")
     return value
 
 
 def checked_priority(value: int) -> int:
     """Give a priority back. Raises ValueError where it is no smallint."""
-    if not -32768 <= value <= 32767:
-        raise ValueError(f"a priority is between -32768 and 32767, not {value}")
+    if type(value) is not int or not -32768 <= value <= 32767:
+        raise ValueError(f"a priority is between -32768 and 32767, not {value!r}")
     return value
 
 

@@ -94,6 +94,7 @@ class NewMessage:
 _NAMES: Final = tuple(each.name for each in fields(NewMessage) if each.name != "payload")
 _HEADERS_BYTES: Final = 16_384
 _LONGEST_KEY: Final = 255
+_FIRST_YEAR: Final = 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +147,18 @@ def _some_seconds(value: Duration) -> float:
 def _instant(value: dt.datetime) -> str:
     if value.tzinfo is None:
         raise ValueError(f"deliver_at has a time zone, unlike {value!r}: say .astimezone() first")
-    return value.isoformat()
+    try:
+        instant = value.astimezone(dt.UTC)
+    except OverflowError:
+        instant = dt.datetime.min.replace(tzinfo=dt.UTC)
+    if instant.year < _FIRST_YEAR:
+        raise ValueError(f"deliver_at is in {_FIRST_YEAR} or later, not {value!r}")
+    return instant.isoformat()
 
 
 def _key(value: str) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST_KEY or "\0" in value:
+    plain = isinstance(value, str) and len(value) <= _LONGEST_KEY and "\0" not in value
+    if not plain or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueError(f"a key is text of up to {_LONGEST_KEY} characters: {value!r}")
     return value
 

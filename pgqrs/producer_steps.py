@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -16,14 +17,21 @@ from pgqrs.bell import Bell
 from pgqrs.bucket import Bucket
 from pgqrs.call import Call, call
 from pgqrs.checks import checked_attempts, checked_priority
-from pgqrs.errors import PayloadError, QueueNotFoundError, RateLimitedError
+from pgqrs.errors import (
+    ConflictError,
+    NotFoundError,
+    PayloadError,
+    QueueNotFoundError,
+    RateLimitedError,
+)
 from pgqrs.joining import may_notify
 from pgqrs.message import Message
 from pgqrs.new_message import Item, NewMessage, OnConflict, item
 from pgqrs.operations import enqueue as operations
 from pgqrs.operations.enqueue import Envelope
-from pgqrs.operations.enqueue_each import Bundle, enqueue_each, keys_of
+from pgqrs.operations.enqueue_each import Bundle, enqueue_each, keys_of, take_back
 from pgqrs.payload import encode
+from pgqrs.policy import QueuePolicy
 from pgqrs.registration import Registration
 from pgqrs.statements.wake import channel_of
 from pgqrs.types import Duration, QueueMessage, RateLimitStatus, WorkerRole, span
@@ -133,8 +141,9 @@ class ProducerSteps(WorkerSteps):
         kind, content = self._content(payload, sending)
         self._spend(1)
         step = partial(self._enqueue, envelope=envelope, chunk=(kind, [content]))
-        several = kind is EACH and len(keys_of(content)) > 1
-        return Call(step, changes=True, together=several)
+        # A key is to be free again where the queue's policy keeps the message out.
+        keys = len(keys_of(content)) if kind is EACH else 0
+        return Call(step, changes=True, together=keys > (0 if self._keeps_out() else 1))
 
     def _many(self, payloads: Iterable[Any], sending: Sending) -> Call[list[QueueMessage | None]]:
         envelope = self._envelope(sending)
@@ -173,7 +182,7 @@ class ProducerSteps(WorkerSteps):
     def _batch(self, envelope: Envelope, chunks: list[Chunk]) -> Call[list[QueueMessage | None]]:
         step = partial(self._enqueue_many, envelope=envelope, chunks=chunks)
         # Where one is kept out, all of it is to be undone.
-        apart = self._has_policy or any(kind is EACH for kind, _ in chunks)
+        apart = self._keeps_out() or any(kind is EACH for kind, _ in chunks)
         return Call(step, changes=True, together=len(chunks) > 1 or apart)
 
     def _spend(self, count: int) -> None:
@@ -230,16 +239,17 @@ class ProducerSteps(WorkerSteps):
     ) -> QueueMessage | None:
         worker_id = self._worker_id(connection)
         kind, (content,) = chunk
-        if kind is EACH or self._has_policy:
-            (message,) = self._each(connection, envelope, chunk, worker_id)
-        else:
+        message: QueueMessage | None = None
+        if plain := kind is not EACH and not self._has_policy_now():
             rings = self._rings(connection, due=not envelope.delay)
             sealed = replace(envelope, message_type=kind, rings=rings)
             try:
                 message = operations.enqueue(connection, self.schema, sealed, content, worker_id)
             except QueueNotFoundError:
-                (message,) = self._each(connection, envelope, chunk, worker_id)
-                self._has_policy = True
+                plain = False
+        if not plain:
+            (message,) = self._each(connection, envelope, chunk, worker_id)
+            self._has_policy |= kind is not EACH
         self.beat_if_due(connection)
         return message
 
@@ -248,21 +258,41 @@ class ProducerSteps(WorkerSteps):
     ) -> list[QueueMessage | None]:
         worker_id = self._worker_id(connection)
         messages: list[QueueMessage | None] = []
-        for kind, contents in chunks:
-            chunk = kind, contents
-            if kind is EACH or self._has_policy:
-                messages += self._each(connection, envelope, chunk, worker_id, len(messages))
-                continue
-            rings = self._rings(connection, due=not envelope.delay)
-            sealed = replace(envelope, message_type=kind, rings=rings)
-            try:
-                add = operations.enqueue_many
-                messages += add(connection, self.schema, sealed, contents, worker_id)
-            except QueueNotFoundError:
-                messages += self._each(connection, envelope, chunk, worker_id, len(messages))
-                self._has_policy = True
+        try:
+            for chunk in chunks:
+                messages += self._chunk(connection, envelope, chunk, worker_id, len(messages))
+        except (ConflictError, NotFoundError, ValueError):
+            if self.joined:  # else all is rolled back
+                items = [each for kind, some in chunks for each in _items_of(kind, some)]
+                take_back(connection, self.schema, items, messages)
+            raise
         self.beat_if_due(connection)
         return messages
+
+    def _chunk(
+        self,
+        connection: Connection,
+        envelope: Envelope,
+        chunk: Chunk,
+        worker_id: int | None,
+        first: int,
+    ) -> Sequence[QueueMessage | None]:
+        kind, contents = chunk
+        if kind is not EACH and not self._has_policy_now():
+            rings = self._rings(connection, due=not envelope.delay)
+            sealed = replace(envelope, message_type=kind, rings=rings)
+            with suppress(QueueNotFoundError):
+                return operations.enqueue_many(connection, self.schema, sealed, contents, worker_id)
+        added = self._each(connection, envelope, chunk, worker_id, first)
+        self._has_policy |= kind is not EACH
+        return added
+
+    def _has_policy_now(self) -> bool:
+        return self._has_policy or self.registration.policy is not QueuePolicy.STANDARD
+
+    def _keeps_out(self) -> bool:
+        """Say whether the queue may have a policy: it has, or that is not known yet."""
+        return self.registration.worker_id is None or self._has_policy_now()
 
     def _each(
         self,
@@ -286,6 +316,10 @@ class ProducerSteps(WorkerSteps):
     def _worker_id(self, connection: Connection) -> int | None:
         # In the caller's transaction nothing is registered: the id is known, or there is none.
         return self.registration.worker_id if self.joined else self.register(connection)[1]
+
+
+def _items_of(kind: Any, contents: list[Any]) -> list[Item | None]:
+    return list(contents) if kind is EACH else [None] * len(contents)
 
 
 def _item_of(text: str, kind: str | None, envelope: Envelope) -> Item:

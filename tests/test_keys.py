@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from line import Line
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 from waiting import BLOCKED, wait_for
 from wire import Wire
@@ -119,6 +120,20 @@ def test_a_window_is_open_again(end: str, line: Line) -> None:
             line.producer.enqueue(3, singleton_for=WEEK, singleton_key="k")
 
 
+def test_a_window_counts_from_the_end_of_a_wait(line: Line, engine: Engine) -> None:
+    """For one whose predecessor rolled back: it is not shorter by the time it waited."""
+    with engine.connect() as winner, ThreadPoolExecutor(1) as pool:
+        line.producer.within(winner).enqueue(1, singleton_for=WEEK)
+        waiting = pool.submit(line.producer.enqueue, 2, singleton_for=WEEK)
+        wait_for(line.admin.pool, BLOCKED)
+        time.sleep(0.05)
+        before = line.execute("SELECT clock_timestamp()")[0][0]
+        winner.rollback()
+        waiting.result()
+    ((until,),) = line.execute("SELECT until FROM pgqrs.pgqrs_keys")
+    assert until >= before + WEEK
+
+
 def test_windows_are_per_key_and_queue(line: Line) -> None:
     """A message without a key has the window of those without one; the error says what it knows."""
     line.admin.create_queue("other")
@@ -200,7 +215,7 @@ def test_a_refusal_leaves_nothing(why: str, engine: Engine, line: Line) -> None:
     fine = NewMessage(
         1, message_id=uuid.uuid4(), singleton_for=5, singleton_key="new", retain_for=9
     )
-    batch = [fine, NewMessage(2, **options)]
+    batch = [fine, "1", NewMessage(2, **options)]
     with pytest.raises(error):
         line.producer.enqueue(2, **options)
     with pytest.raises(error):
@@ -243,18 +258,45 @@ def test_a_batch_may_go_without_those_kept_out(line: Line) -> None:
     assert caught.value.index == 2
 
 
-def test_batches_with_the_same_keys_do_not_wait_for_each_other(line: Line) -> None:
-    """Their keys are taken in one order, whatever theirs is."""
-    names = [f"k{n:02}" for n in range(40)]
+@pytest.mark.parametrize("policy", ["standard", "short"])
+def test_batches_with_the_same_keys_do_not_wait_for_each_other(policy: str, dsn: str) -> None:
+    """Their keys are taken in one order, whatever theirs is; windows and policies alike."""
+    line = Line(Config.from_dsn(dsn, **QUIET), policy=policy)
+    names = [f"k{n:02}" for n in range(200)]
+    window = {"singleton_for": 60} if policy == "standard" else {}
 
     def add(order: int) -> int:
-        batch = [NewMessage(1, singleton_for=60, singleton_key=name) for name in names[::order]]
+        batch = [NewMessage(1, singleton_key=name, **window) for name in names[::order]]
         with Producer(line.config, "work") as producer:
             return sum(len(producer.batch_enqueue(batch, on_conflict="skip")) for _ in range(15))
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(add, [1, -1, 1, -1])) == [600] * 4
-    assert len(line.drain()) == len(names)
+        assert list(pool.map(add, [1, -1, 1, -1])) == [3000] * 4
+    assert line.admin.queue_metrics("work").pending == len(names)
+    line.close()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_first_refusal_is_never_seen(count: int, dsn: str) -> None:
+    """A producer that does not know the policy yet adds nothing that it then takes back."""
+    line = Line(Config.from_dsn(dsn, **QUIET), policy="short")
+    line.producer.enqueue(0)
+    statements: list[str] = []
+    with Producer(line.config, "work", "here", 1) as producer:
+        event.listen(
+            line.admin.pool,
+            "before_cursor_execute",
+            lambda _, cursor, statement, *__: statements.append(
+                f"{cursor.connection.autocommit} {statement[:20]}"
+            ),
+        )
+        with pytest.raises(DuplicateMessageError):
+            producer.batch_enqueue([1, 2]) if count > 1 else producer.enqueue(1, message_id=ID)
+    adding = [each for each in statements if "WITH items" in each or "DELETE" in each]
+    assert adding
+    assert not [each for each in adding if each.startswith("True")]
+    assert keys(line) == 0
+    line.close()
 
 
 def test_a_window_is_one_statement_and_one_round_trip(dsn: str) -> None:

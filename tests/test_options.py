@@ -74,7 +74,7 @@ def _id(message: QueueMessage) -> int:
 
 def test_a_time_of_delivery_that_is_past_is_now(line: Line) -> None:
     """Such a message is due, and found by its time like one that came due."""
-    past = dt.datetime(2020, 1, 1, tzinfo=dt.timezone(HOUR))
+    past = dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=17, microseconds=5)))
     message = line.producer.enqueue(1, deliver_at=past)
     assert message.vt == past
     assert line.admin.queue_metrics("work").pending == 1
@@ -86,7 +86,10 @@ def test_a_time_of_delivery_that_is_past_is_now(line: Line) -> None:
     [
         ({"deliver_at": dt.datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001 - that it has none
         ({"deliver_at": dt.datetime.now(dt.UTC), "delay": 1}, "not both"),
+        ({"deliver_at": dt.datetime(1, 1, 1, tzinfo=dt.timezone(HOUR))}, "1970"),
         ({"priority": 32768}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"max_attempts": 2.0}, "max_attempts"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"expire_in": 0}, "longer than 0"),
         ({"retry_delay": -1}, "duration"),
@@ -94,6 +97,7 @@ def test_a_time_of_delivery_that_is_past_is_now(line: Line) -> None:
         ({"dead_letter": "no spaces"}, "queue name"),
         ({"singleton_key": "k" * 256, "singleton_for": 1}, "key"),
         ({"ordering_key": "\0"}, "key"),
+        ({"singleton_key": "\ud800", "singleton_for": 1}, "key"),
         ({"message_id": "17"}, "UUID"),
         ({"headers": {"pgqrs": 1}}, "pgqrs"),
         ({"headers": ["a"]}, "dict"),

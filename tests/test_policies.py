@@ -159,19 +159,61 @@ def test_one_is_leased_for_a_key(line: Line) -> None:
 
 
 @under(*TURNS)
-def test_of_two_leases_at_once_the_second_sees_the_first(line: Line, engine: Engine) -> None:
-    """Though it began when there was none: it looks again. A commit or a rollback ends the wait."""
+def test_a_lease_within_a_transaction_holds_up_no_one_else(line: Line, engine: Engine) -> None:
+    """Others get nothing until it ends, and do not wait for it; then what it left them."""
     for end in ("rollback", "commit"):
         keyed(line, end)
         keyed(line, end)
-        with engine.connect() as first, ThreadPoolExecutor(1) as pool:
+        with engine.connect() as first:
             held = line.consumer.within(first).dequeue_batch(10)
             assert {message.key for message in held} == {end}
-            second = pool.submit(line.other.dequeue_batch, 10)
-            wait_for(line.admin.pool, BLOCKED)
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(line.other.dequeue_batch, 10).result(5) == []
+            keyed(line, "more")
             getattr(first, end)()
-            assert len(second.result()) == (1 if end == "rollback" else 0)
+        assert len(line.other.dequeue_batch(10)) == (2 if end == "rollback" else 1)
         line.admin.purge_queue("work")
+
+
+@under("fifo", "singleton")
+def test_a_crowd_that_is_held_back_hides_nobody(line: Line) -> None:
+    """Neither another key behind it nor a message without one; and nothing reads all of it."""
+    for key in ("busy", "other"):
+        keyed(line, key)
+    held = line.consumer.dequeue_batch(2)
+    name = "ordering_key" if line.admin.get_queue("work").policy is Policy.FIFO else "singleton_key"
+    line.producer.batch_enqueue([1] * 4000, **{name: "busy"})  # type: ignore[call-overload]
+    line.producer.enqueue(2, priority=-1, **{name: "new"})
+    expected = ["new"]
+    if name == "ordering_key":
+        line.producer.enqueue(3, priority=-2)
+        expected.append("")
+    assert [message.key or "" for message in line.other.dequeue_batch(9)] == expected
+    line.consumer.archive(held[0])
+    assert [message.key for message in line.other.dequeue_batch(9)] == ["busy"]
+
+
+@under("singleton")
+def test_a_batch_has_one_of_each_key(line: Line) -> None:
+    """Though those of one key stand together in the line."""
+    for key in "abcdefgh":
+        line.producer.batch_enqueue([1] * 20, singleton_key=key)
+    assert [message.key for message in line.consumer.dequeue_batch(8)] == list("abcdefgh")
+
+
+@under("fifo")
+def test_what_came_due_and_is_held_back_waits_in_the_line(line: Line) -> None:
+    """So that an idle consumer does not look for it again and again."""
+    keyed(line, "a")
+    held = lease(line)
+    late = keyed(line, "a", 2, delay=60)
+    assert late is not None
+    line.come_due(late)
+    assert line.other.dequeue() is None
+    states = line.execute("SELECT state FROM pgqrs.pgqrs_messages WHERE id = :id", id=late.id)
+    assert states == [(0,)]
+    line.consumer.archive(held)
+    assert lease(line).id == late.id
 
 
 @pytest.mark.parametrize("policy", TURNS)
@@ -285,6 +327,10 @@ def test_what_is_kept_out_stays_in_the_archive(line: Line) -> None:
     with pytest.raises(DuplicateMessageError):
         line.admin.replay(cancelled.id)
     assert line.admin.resume_messages([cancelled.id]) == [False]
+    line.admin.cancel_messages(standing.id)
+    assert line.admin.resume_messages([cancelled.id, standing.id]) == [True, False]
+    line.admin.cancel_messages(cancelled.id)
+    line.admin.resume_messages(standing.id)
     assert line.admin.replay([cancelled.id]) == [None]
     line.admin.delete_messages(standing.id)
     line.admin.resume_messages(cancelled.id)
@@ -308,6 +354,22 @@ def test_a_dead_letter_goes_back_under_its_key(line: Line) -> None:
     back = lease(line)
     assert (back.payload, back.key) == (1, "a")
     assert line.admin.get_message(back.id).options == {"retain_for": 60}
+
+
+@under("exclusive")
+def test_of_dead_letters_with_one_key_one_goes_back(line: Line) -> None:
+    """And those that cannot yet are in nobody's way."""
+    line.admin.create_queue("letters")
+    line.admin.update_queue("work", dead_letter="letters", max_attempts=1)
+    for key in "bbc":
+        keyed(line, key)
+        line.consumer.fail(lease(line), "why")
+    assert line.admin.replay_dead_letters("letters", limit=2) == 1
+    assert line.admin.replay_dead_letters("letters", limit=1) == 1
+    assert sorted(str(message.key) for message in line.admin.messages("work")) == ["b", "c"]
+    assert line.admin.replay_dead_letters("letters") == 0
+    line.consumer.archive_batch(line.consumer.dequeue_batch(2))
+    assert line.admin.replay_dead_letters("letters") == 1
 
 
 # The queue

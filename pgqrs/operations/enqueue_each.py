@@ -16,9 +16,10 @@ from pgqrs.operations import queues
 from pgqrs.statements import enqueue_each as sql
 from pgqrs.types import QueueMessage, message_of
 
-__all__ = ["Bundle", "enqueue_each", "keys_of"]
+__all__ = ["Bundle", "enqueue_each", "keys_of", "take_back"]
 
 _WINDOW, _IDENTITY = 1, 2
+_WAITED: Final = dt.timedelta(milliseconds=10)
 _REFUSED_BY: Final = {"window": _WINDOW, "id": _IDENTITY}
 
 
@@ -64,6 +65,7 @@ def enqueue_each(
     freed = _undo(connection, schema, bundle, rows, out) if refused else set()
     if refused and not bundle.skips:
         raise _refusal(bundle, refused[0], rows[refused[0]])
+    _renew(connection, schema, bundle, rows)
     found = [_message(item, row, worker_id) for item, row in zip(bundle.items, rows, strict=True)]
     again = _for_nothing(bundle, rows, refused, freed)
     if 0 < len(again) < len(found):
@@ -72,6 +74,19 @@ def enqueue_each(
         for index, message in zip(again, late, strict=True):
             found[index] = message
     return found
+
+
+def _renew(connection: Connection, schema: str, bundle: Bundle, rows: Sequence[Any]) -> None:
+    """Let windows begin now whose keys were waited for: their time counts from before the wait."""
+    windows = [
+        (item.options.get("singleton_key", ""), row[1], row[7])
+        for item, row in zip(bundle.items, rows, strict=True)
+        if row[5] is None and "singleton_for" in item.options
+    ]
+    if any(ago > _WAITED for _, _, ago in windows):
+        keys, owners, _ = zip(*windows, strict=True)
+        those = {"queue": rows[0][0], "keys": list(keys), "owners": list(owners)}
+        connection.execute(sql.renew(schema), those)
 
 
 def _for_nothing(
@@ -135,10 +150,38 @@ def _undo(
     ]
     mids = [rows[index][1] for index in out if rows[index][2] is not None]
     if taken or mids:
-        kinds, keys, owners = zip(*taken, strict=True) if taken else ((), (), ())
-        arrays = {"kinds": list(kinds), "keys": list(keys), "owners": list(owners), "mids": mids}
-        connection.execute(sql.undo(schema), {"queue": rows[0][0], **arrays})
+        _withdraw(connection, schema, rows[0][0], taken, mids)
     return {(kind, key) for kind, key, _ in taken}
+
+
+def take_back(
+    connection: Connection,
+    schema: str,
+    items: Sequence[Item | None],
+    messages: Sequence[QueueMessage | None],
+) -> None:
+    """Take back the first messages of a batch, which are in, with their keys."""
+    taken = [
+        (kind, key, message.id)
+        for item, message in zip(items, messages, strict=False)
+        if item is not None and message is not None
+        for kind, key in keys_of(item)
+    ]
+    added = [message for message in messages if message is not None]
+    if added:
+        _withdraw(connection, schema, added[0].queue_id, taken, [each.id for each in added])
+
+
+def _withdraw(
+    connection: Connection,
+    schema: str,
+    queue_id: int,
+    taken: Sequence[tuple[int, str, int]],
+    mids: list[int],
+) -> None:
+    kinds, keys, owners = zip(*taken, strict=True) if taken else ((), (), ())
+    arrays = {"kinds": list(kinds), "keys": list(keys), "owners": list(owners), "mids": mids}
+    connection.execute(sql.undo(schema), {"queue": queue_id, **arrays})
 
 
 def keys_of(item: Item) -> list[tuple[int, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -27,7 +29,8 @@ __all__ = [
     "lease_in_turn",
 ]
 
-_TURNS: Final = 100  # one of all that lease at once comes through at each
+# Seconds, at most. Who has the turn for longer is a transaction of an application's.
+_PAUSES: Final = (0.0, 0.001, 0.002, *[0.004] * 17)
 _MORE: Final = 3 + len(MESSAGE)  # where what other statements add to the rows begins
 
 
@@ -112,10 +115,11 @@ def lease_in_turn(
     parameters = terms.parameters(*holder)
     statement = sql.lease_in_turn(schema, policy, wide=wide)
     rows = connection.execute(statement, parameters).all()
-    turns = 1
-    while rows[0][-2] and turns < _TURNS:  # somebody else leased meanwhile, and is through
+    for pause in _PAUSES:
+        if not rows[0][-2]:
+            break
+        time.sleep(pause * random.random())  # noqa: S311 - somebody else leases just now
         rows = connection.execute(statement, parameters).all()
-        turns += 1
     return found(rows), bool(rows[0][-1])
 
 

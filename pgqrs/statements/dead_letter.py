@@ -93,13 +93,11 @@ def replay(t: Tables) -> Executable:
     gone, or what is kept out there, stays. Gives the ids.
     """
     m, q = t.messages, t.queues
-    origin = m.c.headers["pgqrs"]["dead_letter_of"]
+    origin = _origin_of(t)
     key = origin["key"].astext
-    exclusive = q.c.policy == _text(QueuePolicy.EXCLUSIVE.value)
-    free = func.coalesce(~(exclusive & stands_at(t, q.c.id, key, q, m)), true())
     back = (
         update(m)
-        .where(_is_first(t), q.c.queue_name == origin["queue"].astext, free)
+        .where(_is_first(t), q.c.queue_name == origin["queue"].astext)
         .values(
             queue_id=q.c.id,
             state=READY,
@@ -124,15 +122,36 @@ def _is_first(t: Tables) -> ColumnElement[bool]:
         _some(t, m.c.state == READY, order=[m.c.priority.desc(), m.c.id]),
         _some(t, m.c.state == DELAYED, order=[m.c.vt]),
     ).subquery("waiting")
-    first = select(chosen.c.id).limit(_n()).scalar_subquery()
-    return m.c.id == any_(func.array(first))
+    some = select(chosen.c.id).limit(_n()).scalar_subquery()
+    # Where no other may stand beside it, the first of a key.
+    where, key = _exclusive(t), _origin_of(t)["key"].astext
+    place = func.row_number().over(partition_by=[where, key], order_by=m.c.id)
+    rows = select(
+        m.c.id, (where.is_not(None) & key.is_not(None)).label("alone"), place.label("place")
+    )
+    placed = rows.where(m.c.id == any_(func.array(some))).subquery("placed")
+    first = select(placed.c.id).where(~placed.c.alone | (placed.c.place == literal_column("1")))
+    return m.c.id == any_(func.array(first.scalar_subquery()))
+
+
+def _exclusive(t: Tables) -> ColumnElement[Any]:
+    """Give the id of the queue that a dead letter came from, if that is of policy exclusive."""
+    q = t.queues.alias("came_from")
+    wanted = (q.c.queue_name == _origin_of(t)["queue"].astext, q.c.policy == _EXCLUSIVE)
+    return select(q.c.id).where(*wanted).correlate(t.messages).scalar_subquery()
+
+
+def _origin_of(t: Tables) -> Any:
+    return t.messages.c.headers["pgqrs"]["dead_letter_of"]
 
 
 def _some(t: Tables, state: ColumnElement[bool], order: list[Any]) -> Select[Any]:
     m, q = t.messages, t.queues
-    name = m.c.headers["pgqrs"]["dead_letter_of"]["queue"].astext
-    known = name == any_(func.array(select(q.c.queue_name).scalar_subquery()))
-    rows = select(m.c.id).where(m.c.queue_id == _queue(), state, unestimated(known))
+    origin = _origin_of(t)
+    known = origin["queue"].astext == any_(func.array(select(q.c.queue_name).scalar_subquery()))
+    kept_out = stands_at(t, _exclusive(t), origin["key"].astext, m)
+    may = unestimated(known & ~kept_out)
+    rows = select(m.c.id).where(m.c.queue_id == _queue(), state, may)
     arm = rows.order_by(*order).limit(_n()).with_for_update(skip_locked=True, of=m)
     found: Select[Any] = select(arm.cte().c.id)
     return found
@@ -144,6 +163,9 @@ def _queue() -> ColumnElement[int]:
 
 def _n() -> ColumnElement[int]:
     return select(bindparam("n", type_=BigInteger)).scalar_subquery()
+
+
+_EXCLUSIVE = literal_column(f"'{QueuePolicy.EXCLUSIVE.value}'", Text)
 
 
 def _text(word: str) -> ColumnElement[str]:

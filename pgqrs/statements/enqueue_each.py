@@ -30,6 +30,7 @@ from sqlalchemy import (
     literal_column,
     select,
     union_all,
+    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
@@ -63,8 +64,9 @@ def enqueue_each(t: Tables) -> Executable:
 
     Parameters: queue (its name), items (text), worker, rings, channel. An item is an object of
     payload, headers, options and `_FIELDS`. Gives for each (queue_id, id, vt, enqueued_at, key,
-    why it was refused, for how long the window under its key is not over, nothing), in order; no
-    row where there is no such queue. The id is null where one of all was refused for what it says.
+    why it was refused, for how long the window under its key is not over, how long ago the first
+    key was taken, nothing), in order; no row where there is no such queue. The id is null where
+    one of all was refused for what it says.
     """
     items = _items(t)
     faultless = ~select(items.c.position).where(items.c.fault.is_not(None)).exists()
@@ -82,12 +84,27 @@ def enqueue_each(t: Tables) -> Executable:
     return (
         select(
             *(items.c.queue_id, numbered.c.id, added.c.vt, added.c.enqueued_at, items.c.key),
-            *(refusal, _closed_for(t, items), case((items.c.position == _FIRST, rung()))),
+            *(refusal, _closed_for(t, items), _since(taken)),
+            case((items.c.position == _FIRST, rung())),
         )
         .select_from(found.outerjoin(added, added.c.id == numbered.c.id))
         .order_by(items.c.position)
         .add_cte(kept(t, added))
     )
+
+
+@per_schema
+def renew(t: Tables) -> Executable:
+    """Let the windows `keys` of messages `owners` begin now. Parameters: queue (its id), arrays."""
+    k, now = t.keys, func.clock_timestamp()
+    keys, owners = (
+        bindparam("keys", type_=ARRAY(Text)),
+        bindparam("owners", type_=ARRAY(BigInteger)),
+    )
+    those = func.unnest(keys, owners).table_valued("key", "owner").render_derived("those")
+    mine = (k.c.queue_id == _queue_id(), k.c.kind == WINDOW, k.c.key == those.c.key)
+    late = update(k).where(*mine, k.c.number == those.c.owner)
+    return late.values(until=now + (k.c.until - k.c.taken_at), taken_at=now)
 
 
 @per_schema
@@ -103,7 +120,7 @@ def undo(t: Tables) -> Executable:
     columns = func.unnest(kinds, keys, owners).table_valued("kind", "key", "owner")
     those = columns.render_derived("those")
     freed = delete(k).where(
-        k.c.queue_id == bindparam("queue", type_=BigInteger),
+        k.c.queue_id == _queue_id(),
         *(k.c.kind == those.c.kind, k.c.key == those.c.key, k.c.number == those.c.owner),
     )
     texts = func.array(select(cast(func.unnest(mids), Text)).scalar_subquery())
@@ -242,10 +259,16 @@ def _added(t: Tables, numbered: CTE, taken: CTE) -> CTE:
         "key_slot": slot_of(n.policy, n.key, n.id),
     }
     got = (_has(taken, IDENTITY, numbered, "message_id"), _has(taken, WINDOW, numbered, "window"))
-    rows = select(*row.values()).where(*got).order_by(n.position)
+    # By key: where another one stands, its transaction is waited for, and in one order.
+    rows = select(*row.values()).where(*got).order_by(n.key, n.position)
     statement = insert(m).from_select(list(row), rows, include_defaults=False)
     alone = statement.on_conflict_do_nothing()
     return alone.returning(*(m.c[name] for name in ADDED)).cte("added")
+
+
+def _since(taken: CTE) -> ScalarSelect[Any]:
+    ago = func.clock_timestamp() - func.min(taken.c.taken_at)
+    return select(ago).select_from(taken).scalar_subquery()
 
 
 def _closed_for(t: Tables, items: CTE) -> ScalarSelect[Any]:
@@ -267,6 +290,10 @@ def _field(value: ColumnElement[Any], name: str, kind: Any) -> ColumnElement[Any
 
 def _object(value: ColumnElement[Any], name: str) -> ColumnElement[Any]:
     return value.op("->", return_type=JSONB())(_text(name))
+
+
+def _queue_id() -> ColumnElement[int]:
+    return bindparam("queue", type_=BigInteger)
 
 
 def _text(word: str) -> ColumnElement[str]:

@@ -6,20 +6,22 @@ a look at what waits.
 
 Who leases must see what was leased before: of two leases at once the second would look with the
 eyes of a time when the first was not there. Therefore each counts up its queue, from the count it
-saw; where that is not the count any more, it leases nothing, and looks again.
+saw; where that is not the count any more, or just changes, it leases nothing, and looks again.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
     FromClause,
+    ScalarSelect,
     Select,
     Text,
+    any_,
     bindparam,
     case,
     func,
@@ -40,8 +42,10 @@ __all__ = [
     "KEPT_OUT",
     "LEASED_OTHERWISE",
     "TAKES_TURNS",
+    "Line",
     "beyond",
     "free",
+    "one_of_a_key",
     "slot_of",
     "stands_at",
     "turn",
@@ -88,12 +92,14 @@ def stands_at(
 
 
 def turn(t: Tables, me: CTE) -> CTE:
-    """Count the queue up; gives a row if nobody did since this statement began."""
+    """Count the queue up; gives a row if nobody did since this statement began, or just does."""
     q = t.queues
     seen = select(me.c.lease_ct).scalar_subquery()
     may = select(me.c.may).scalar_subquery()
-    is_queue = q.c.id == bindparam("queue", type_=BigInteger)
-    counted = update(q).where(is_queue, q.c.lease_ct == seen, may)
+    still = select(q.c.id).where(q.c.id == _queue(), q.c.lease_ct == seen, may)
+    # Nobody is waited for: it may be a transaction of an application's, which takes its time.
+    mine = still.with_for_update(skip_locked=True, key_share=True).cte("mine")
+    counted = update(q).where(q.c.id == select(mine.c.id).scalar_subquery())
     return counted.values(lease_ct=q.c.lease_ct + literal_column("1")).returning(q.c.id).cte("turn")
 
 
@@ -157,6 +163,40 @@ def _keys(t: Tables) -> CTE:
     next_ = select(after.c.key).where(after.c.queue_id == _queue(), after.c.key > walk.c.key)
     one = next_.order_by(after.c.key).limit(_ONE).correlate(walk).scalar_subquery()
     return walk.union_all(select(one).where(walk.c.key.is_not(None)))
+
+
+class Line(NamedTuple):
+    """Where to look for ready messages that no other of their key holds back."""
+
+    policy: QueuePolicy
+    window: CTE
+    beyond: CTE | None
+
+    def first(self, t: Tables, most: ScalarSelect[int]) -> Select[Any]:
+        """Give the best of the ready that may be leased, one of a key."""
+        every = [self.window] if self.beyond is None else [self.window, self.beyond]
+        ids = union_all(*(select(each.c.id) for each in every))
+        return one_of_a_key(t, self.policy, ids, most, unestimated(t.messages.c.state == READY))
+
+
+def one_of_a_key(
+    t: Tables,
+    policy: QueuePolicy,
+    ids: Any,
+    most: ScalarSelect[int],
+    *where: ColumnElement[bool],
+) -> Select[Any]:
+    """Choose the best of the messages `ids` that no other of its key holds back."""
+    m = t.messages
+    order = (m.c.priority.desc(), m.c.id)
+    place = func.row_number().over(partition_by=m.c.key, order_by=order)
+    rows = select(m.c.id, m.c.priority, m.c.key, place.label("place"))
+    found = rows.where(
+        m.c.id == any_(func.array(ids.scalar_subquery())), *where, free(t, policy)
+    ).subquery("found")
+    one = found.c.key.is_(None) | (found.c.place == literal_column("1"))
+    best = select(found.c.id).where(one).order_by(found.c.priority.desc(), found.c.id)
+    return best.limit(most)
 
 
 def _none(t: Tables, other: FromClause, *where: Any) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ literal one above the number of rows it expects has it read and sort them all.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     CTE,
@@ -45,7 +45,7 @@ from pgqrs.policy import QueuePolicy
 from pgqrs.statements.bury import buried, dead, exhausted
 from pgqrs.statements.columns import MESSAGE, as_sent
 from pgqrs.statements.dead_letter import ADDRESS
-from pgqrs.statements.keyed import beyond, free, turn, window
+from pgqrs.statements.keyed import Line, beyond, one_of_a_key, turn, window
 from pgqrs.statements.options import option, seconds
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
@@ -118,19 +118,6 @@ def lease_in_turn(schema: str, policy: QueuePolicy, *, wide: bool) -> Executable
     return turns
 
 
-class Line(NamedTuple):
-    """Where to look for ready messages that no other of their key holds back."""
-
-    policy: QueuePolicy
-    window: CTE
-    beyond: CTE | None
-
-    def among(self, t: Tables) -> ColumnElement[bool]:
-        """Say that a message is one of those to look at."""
-        every = [self.window] if self.beyond is None else [self.window, self.beyond]
-        return _is_in(t.messages.c.id, union_all(*(select(each.c.id) for each in every)))
-
-
 def leasing(
     t: Tables,
     *more: ColumnElement[Any],
@@ -149,7 +136,7 @@ def leasing(
     me, may = who or _anybody(t)
     others = [] if spares is None else [unestimated(t.messages.c.id.not_in(spares))]
     arms = _arms(t, me, [may, *others], bounded=bounded, line=line)
-    best = _best(arms) if line is None else _best_free(t, arms, line.policy)
+    best = _best(t, arms, line)
     moves = line is not None or policy is QueuePolicy.SHORT
     leased = _leased(t, me, best, moves=moves)
     looked = leased.c.dequeued_at - func.statement_timestamp()
@@ -166,22 +153,12 @@ def _anybody(t: Tables) -> tuple[CTE, ColumnElement[bool]]:
     return me, select(me.c.may).scalar_subquery()
 
 
-def _best(arms: list[CTE]) -> CTE:
+def _best(t: Tables, arms: list[CTE], line: Line | None) -> CTE:
+    if line is not None:
+        ids = union_all(*(select(arm.c.id) for arm in arms))
+        return one_of_a_key(t, line.policy, ids, _n()).cte("best")
     due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
     return select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
-
-
-def _best_free(t: Tables, arms: list[CTE], policy: QueuePolicy) -> CTE:
-    """Choose the best of what the arms took and no other of its key holds back, one of a key."""
-    m = t.messages
-    due = union_all(*(select(arm.c.id) for arm in arms))
-    order = (m.c.priority.desc(), m.c.id)
-    place = func.row_number().over(partition_by=m.c.key, order_by=order)
-    rows = select(m.c.id, m.c.priority, m.c.key, place.label("place"))
-    found = rows.where(_is_in(m.c.id, due), free(t, policy)).subquery("found")
-    one = found.c.key.is_(None) | (found.c.place == literal_column("1"))
-    best = select(found.c.id).where(one).order_by(found.c.priority.desc(), found.c.id)
-    return best.limit(_n()).cte("best")
 
 
 def _leased(t: Tables, me: CTE, best: CTE, *, moves: bool) -> CTE:
@@ -264,7 +241,7 @@ def _arms(
 
     of_line = (m.c.state == READY, *above)
     if line is not None:
-        of_line = (line.among(t), unestimated(m.c.state == READY), free(t, line.policy))
+        of_line = (_is_in(m.c.id, line.first(t, _n())), unestimated(m.c.state == READY))
     ready = arm("ready", _n(), *of_line, order=[m.c.priority.desc(), m.c.id])
     late = _reach(ready)
     return [

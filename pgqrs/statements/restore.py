@@ -23,6 +23,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     delete,
+    false,
     func,
     literal_column,
     null,
@@ -123,9 +124,18 @@ def replay(t: Tables) -> Executable:
 def _gone(t: Tables, statuses: Sequence[str], *, waits: bool) -> CTE:
     a = t.archive
     found = _found(
-        t, _may(t, statuses), [a.c.id], lambda one: one.with_for_update(skip_locked=not waits)
+        t,
+        _may(t, statuses),
+        [a.c.id, a.c.queue_id, a.c.key, _slot(t).label("slot")],
+        lambda one: one.with_for_update(skip_locked=not waits, of=a),
     )
-    ids = select(found.c.id).select_from(_each_place(t).join(found, true()))
+    # Where no other may stand beside it, the first of a key.
+    same = [found.c.queue_id, found.c.key, found.c.slot]
+    place = func.row_number().over(partition_by=same, order_by=found.c.id)
+    placed = select(found.c.id, found.c.slot, place.label("place"))
+    those = placed.select_from(_each_place(t).join(found, true())).subquery("placed")
+    alone = func.coalesce(those.c.slot == literal_column("0"), false())
+    ids = select(those.c.id).where(~alone | (those.c.place == literal_column("1")))
     chosen = a.c.id == any_(func.array(ids.scalar_subquery()))
     gone = delete(a).where(a.c.queue_id == any_(_every_queue(t)), chosen)
     names = (*_AS_IT_WAS, "returned_ct", "max_attempts")
@@ -176,14 +186,17 @@ def _there(t: Tables, statuses: Sequence[str]) -> ColumnElement[bool]:
 
 
 def _may(t: Tables, statuses: Sequence[str]) -> ColumnElement[bool]:
-    a, q = t.archive, t.queues.alias("its_queue")
+    a = t.archive
     wanted = a.c.status.in_([_text(status) for status in statuses])
-    policy = select(q.c.policy).where(q.c.id == a.c.queue_id).correlate(a).scalar_subquery()
-    leased = a.c.read_ct > literal_column("0")
-    slot = slot_of(policy, a.c.key, a.c.id, leased=leased)
-    taken = (slot == literal_column("0")) & stands_at(t, a.c.queue_id, a.c.key, a)
+    taken = (_slot(t) == literal_column("0")) & stands_at(t, a.c.queue_id, a.c.key, a)
     free = a.c.key.is_(None) | ~taken
     return unestimated(wanted & a.c.payload.is_not(None) & free)
+
+
+def _slot(t: Tables) -> ColumnElement[Any]:
+    a, q = t.archive, t.queues.alias("its_queue")
+    policy = select(q.c.policy).where(q.c.id == a.c.queue_id).correlate(a).scalar_subquery()
+    return slot_of(policy, a.c.key, a.c.id, leased=a.c.read_ct > literal_column("0"))
 
 
 def _every_queue(t: Tables) -> ColumnElement[Any]:
