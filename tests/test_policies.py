@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from line import Line
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine, text
 from waiting import BLOCKED, until, wait_for
 
 from pgqrs import (
@@ -173,6 +173,33 @@ def test_a_lease_within_a_transaction_holds_up_no_one_else(line: Line, engine: E
             getattr(first, end)()
         assert len(line.other.dequeue_batch(10)) == (2 if end == "rollback" else 1)
         line.admin.purge_queue("work")
+
+
+@under("singleton")
+def test_a_lease_that_began_before_another_looks_again(
+    role: str, line: Line, engine: Engine, url: URL
+) -> None:
+    """What it saw is no longer so: it must not lease beside what was leased meanwhile."""
+    for what in ("SCHEMA", "ALL TABLES IN SCHEMA", "ALL SEQUENCES IN SCHEMA"):
+        line.execute(f"GRANT ALL ON {what} pgqrs TO {role}")
+    dsn = url.set(username=role).render_as_string(hide_password=False)
+    with Consumer(Config.from_dsn(dsn, **QUIET), "work", "there", 2) as late:
+        assert late.dequeue() is None
+        keyed(line, "a")
+        # It has its snapshot when it looks its worker up, and waits there.
+        line.execute("ALTER TABLE pgqrs.pgqrs_workers ENABLE ROW LEVEL SECURITY")
+        line.execute(
+            "CREATE POLICY slow ON pgqrs.pgqrs_workers"
+            " USING (pg_advisory_xact_lock_shared(42) IS NOT NULL)"
+        )
+        with engine.connect() as gate, ThreadPoolExecutor(1) as pool:
+            gate.execute(text("SELECT pg_advisory_xact_lock(42)"))
+            leasing = pool.submit(late.dequeue_batch, 10)
+            wait_for(line.admin.pool, BLOCKED)
+            keyed(line, "a", priority=1)
+            assert lease(line).priority == 1
+            gate.rollback()
+            assert leasing.result() == []
 
 
 @under("fifo", "singleton")

@@ -60,18 +60,16 @@ _DAY: ColumnElement[Any] = literal_column("interval '1 day'")
 
 @per_schema
 def enqueue_each(t: Tables) -> Executable:
-    """Insert the items of one JSON array, in its order, as far as nothing stands in the way.
+    """Insert the items of one JSON array, as far as nothing stands in the way.
 
     Parameters: queue (its name), items (text), worker, rings, channel. An item is an object of
-    payload, headers, options and `_FIELDS`. Gives for each (queue_id, id, vt, enqueued_at, key,
-    why it was refused, for how long the window under its key is not over, how long ago the first
-    key was taken, nothing), in order; no row where there is no such queue. The id is null where
-    one of all was refused for what it says.
+    payload, headers, options and `_FIELDS`. Gives for each, in order, (queue_id, id or null where
+    one is at fault, vt, enqueued_at, key, why it was refused, how long its window is still closed,
+    how long ago the first key was taken, nothing); no row where there is no such queue.
     """
     items = _items(t)
     faultless = ~select(items.c.position).where(items.c.fault.is_not(None)).exists()
-    ordered = _ordered(t, items, faultless)
-    numbered = _numbered(t, items, ordered, faultless)
+    numbered = _numbered(t, items, _ordered(t, items, faultless), faultless)
     taken = _taken(t, numbered)
     added = _added(t, numbered, taken)
     refusal = case(
