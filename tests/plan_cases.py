@@ -263,7 +263,9 @@ SETTLING = [
         n=100,
         each=20,  # it looks at each lease twice: is it the last attempt, or not
     ),
-    case("extend 100", settle.extend_many, many(100, span=SPAN), PK, n=100, each=15),
+    case(
+        "extend 100", settle.extend_many, settling(100, spans=30.0, rests=20.0), PK, n=100, each=15
+    ),
 ]
 CAP = 1000
 MEASURING = [

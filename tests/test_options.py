@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,10 @@ from sqlalchemy import URL
 from waiting import until
 
 from pgqrs import Config, Message, NewMessage, PayloadError, QueueMessage
+from pgqrs.operations.acknowledge import fence_of
+from pgqrs.operations.settle import Extended, Extension, extend_many
+from pgqrs.runner.holds import Holds
+from pgqrs.runner.task import Task
 
 pytestmark = pytest.mark.matrix
 
@@ -154,6 +160,68 @@ def test_a_run_does_not_extend_an_attempt_beyond_its_time(line: Line) -> None:
 
     line.consumer.run(handle, concurrency=2)
     assert begun == [1, 2]
+
+
+def test_what_waits_for_a_handler_keeps_its_lease_and_its_time(line: Line) -> None:
+    """However long one takes that came before: no attempt is lost to waiting.
+
+    And nobody is extended by the time of another.
+    """
+    line.admin.update_queue("work", visibility_timeout=3)
+    short = NewMessage(3, expire_in=3, max_attempts=1)
+    line.producer.batch_enqueue([1, NewMessage(2, expire_in=3600), *[short] * 4])
+    begun: list[int] = []
+
+    def extended() -> list[dt.timedelta]:
+        left = "SELECT vt - clock_timestamp() FROM pgqrs.pgqrs_messages"
+        pushed_out = " WHERE vt - dequeued_at BETWEEN interval '3.3 s' AND interval '1 minute'"
+        return [row[0] for row in line.execute(left + pushed_out)]
+
+    def handle(message: QueueMessage) -> None:
+        begun.append(message.payload)
+        if message.payload == 1:
+            left = until(lambda: len(found := extended()) == 5 and found, seconds=9)
+            assert max(left) <= dt.timedelta(seconds=3)
+        if len(begun) == 6:
+            line.consumer.stop()
+
+    line.consumer.run(handle, concurrency=1)
+    assert begun == [1, 2, 3, 3, 3, 3]
+    assert [row.status for row in line.archived().values()] == ["completed"] * 6
+
+
+def test_each_lease_is_extended_by_its_own_length(line: Line) -> None:
+    """And ends so long after its handler began, where each attempt has its time."""
+    line.producer.batch_enqueue([1, *(NewMessage(n, expire_in=10) for n in (2, 3, 4))])
+    plain, waits, begun, over = map(fence_of, line.consumer.dequeue_batch(4))
+    line.execute("UPDATE pgqrs.pgqrs_messages SET vt = now() + interval '3 s'")
+    line.come_due(over.message_id)
+    asked = [Extension(plain, 30.0, 25.0), Extension(waits, 10.0), Extension(begun, 10.0, 4.0)]
+    with line.admin.pool.connect() as connection:
+        worker_id = line.row(plain.message_id).consumer_worker_id
+        held = extend_many(connection, "pgqrs", worker_id, [*asked, Extension(over, 10.0, 6.0)])
+    left = {fence: (each.left, each.is_limited) for fence, each in held.items()}
+    near = functools.partial(pytest.approx, abs=1)
+    assert left == {plain: (near(30), False), waits: (near(10), True), begun: (near(6), True)}
+
+
+def test_a_lease_that_ends_is_looked_at_when_it_has_ended(line: Line) -> None:
+    """Not again and again before."""
+    line.producer.enqueue(1, expire_in=10)
+    (message,) = line.consumer.dequeue_batch(1)
+    task = Task([message], "work", batch=False, time_limit=None, until=float("inf"))
+    holds, now = Holds(), time.monotonic()
+    holds.take(message, now - 6)
+    assert holds.to_extend([task]) == [Extension(fence_of(message), pytest.approx(10), None)]
+    task.begin()
+    (extension,) = holds.to_extend([task])
+    assert extension.spent is not None
+    held = {extension.fence: Extended(4.0, is_limited=True)}
+    assert holds.extended([extension], held, now) == set()
+    assert holds.to_extend([task]) == []
+    assert 3 < holds.next_extension() <= 4
+    assert holds.extended([extension], {}, now) == {extension.fence}
+    assert holds.until([message]) < now
 
 
 def test_each_message_has_its_retry_delay(line: Line) -> None:

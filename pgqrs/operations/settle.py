@@ -18,6 +18,8 @@ from pgqrs.statements import settle as sql
 from pgqrs.statements import turn
 
 __all__ = [
+    "Extended",
+    "Extension",
     "Failure",
     "Finish",
     "RetryTerms",
@@ -50,6 +52,26 @@ class Failure:
     fence: Fence
     error: str
     wait: dt.timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A lease to be extended by `length`, its own; `spent`: since its handler began, if it has.
+
+    Both in seconds.
+    """
+
+    fence: Fence
+    length: float
+    spent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """A lease that is held: for how many seconds, and whether each attempt has its own time."""
+
+    left: float
+    is_limited: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +171,19 @@ def fail_many(
 
 
 def extend_many(
-    connection: Connection,
-    schema: str,
-    worker_id: int,
-    fences: Sequence[Fence],
-    by: dt.timedelta,
-) -> set[Fence]:
-    """Push unexpired leases out; gives the fences that held."""
-    parameters = {**_many(fences, worker_id), "span": by}
-    return {Fence(*row) for row in connection.execute(sql.extend_many(schema), parameters)}
+    connection: Connection, schema: str, worker_id: int, leases: Sequence[Extension]
+) -> dict[Fence, Extended]:
+    """Push unexpired leases out, each by its length; gives those that held.
+
+    One whose message gives each attempt a time of its own ends so long after its handler began.
+    """
+    parameters = {
+        **_many([each.fence for each in leases], worker_id),
+        "spans": [each.length for each in leases],
+        "rests": [each.length - (each.spent or 0.0) for each in leases],
+    }
+    rows = connection.execute(sql.extend_many(schema), parameters)
+    return {Fence(mid, rc): Extended(left, limited) for mid, rc, left, limited in rows}
 
 
 def output_text(output: Any) -> str | None:

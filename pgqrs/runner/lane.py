@@ -9,14 +9,14 @@ import asyncio
 import datetime as dt
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pgqrs.consumer_steps import ConsumerSteps
 from pgqrs.operations.acknowledge import Fence, fence_of
-from pgqrs.operations.settle import Finish
+from pgqrs.operations.settle import Extended, Extension, Finish
 from pgqrs.patience import Patience
+from pgqrs.runner.holds import Holds
 from pgqrs.runner.room import Ahead, Room
 from pgqrs.runner.slots import HandlerTimeoutError, Slots
 from pgqrs.runner.task import NOT_BEGUN, Return, Settlement, Task, left_alone, settled
@@ -28,26 +28,12 @@ __all__ = ["Lane"]
 S = TypeVar("S", bound=Settlement)
 
 _NEVER = float("inf")
-_EXTEND_AT = 0.5  # of a lease, when it is extended
 _SETTLE_AT_ONCE = 100  # results, for which no more are waited for
 _BATCH = 500  # the most leases that one statement settles
 _LATELY = 60.0  # seconds
 _LONGEST_DELAY = 600  # seconds
 _UNKNOWN_A_SECOND = 100  # messages of unknown types that are given back at the least
 _SETTLE_AFTER = 0.005  # seconds: what a commit costs, so that one serves many results
-
-
-@dataclass(slots=True)
-class _Hold:
-    """A lease in our hands: until when, on our clock, and how long it was given for."""
-
-    until: float
-    length: float
-
-    @property
-    def extend_at(self) -> float:
-        """When it is to be extended."""
-        return self.until - self.length * _EXTEND_AT
 
 
 class Lane:
@@ -69,8 +55,7 @@ class Lane:
         self.slots: Slots
         self._backlog: deque[QueueMessage] = deque()
         self._ended: deque[tuple[Task, Any]] = deque()
-        self._holds: dict[Fence, _Hold] = {}
-        self._extend_from = _NEVER  # no lease is to be extended before
+        self._holds = Holds()
         self.batch = room.batch_size > 0
         self._ahead = Ahead(room.prefetch, room.prefetch_most, room.size)
         self._first_result_at = 0.0
@@ -108,8 +93,7 @@ class Lane:
         room, known = self._room(), 0
         self._ahead.leased(full=len(messages) >= min(room, self.steps.config.max_batch_size))
         for message in messages:
-            length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
-            self._hold(fence_of(message), now + length, length)
+            self._holds.take(message, now)
             if not self.knows(message):
                 self.outbox.append(Return(fence_of(message), self._until_known(message, now)))
             elif known < room:
@@ -167,14 +151,10 @@ class Lane:
         while self._backlog and len(self.running) < most:
             size = min(self.room.size, len(self._backlog))
             messages = [self._backlog.popleft() for _ in range(size)]
-            until = self._until(messages)
+            until = self._holds.until(messages)
             task = Task(messages, self.steps.queue, self.batch, self.room.time_limit, until)
             self.running[task] = None
             self.slots.start(task)
-
-    def _until(self, messages: Iterable[QueueMessage]) -> float:
-        holds = (self._holds.get(fence_of(message)) for message in messages)
-        return min(0.0 if hold is None else hold.until for hold in holds)
 
     def ended(self, task: Task, result: Any) -> None:
         """Note what came of a task; for other threads."""
@@ -226,40 +206,28 @@ class Lane:
         """Say whether anything is still to be done for what was leased."""
         return bool(self.running or self._backlog or self._ended or self.outbox)
 
-    def to_extend(self) -> list[Fence]:
+    def to_extend(self) -> list[Extension]:
         """Give the leases past half their time, but for those of tasks that overran."""
-        now = time.monotonic()
-        if now < self._extend_from:
-            return []
-        at = dict(self._extensions())
-        self._extend_from = min(at.values(), default=_NEVER)
-        return [fence for fence in at if at[fence] <= now]
+        return self._holds.to_extend(self.running)
 
-    def extended(self, asked: Iterable[Fence], held: set[Fence], until: float) -> list[Fence]:
-        """Note until when leases were extended; gives those that ran out.
+    def extended(
+        self, asked: Sequence[Extension], held: Mapping[Fence, Extended], asked_at: float
+    ) -> list[Fence]:
+        """Note until when leases are held by now; gives those that ran out.
 
         What had not begun is given back: nobody may have leased it since.
         """
-        lost = list(set(asked) - held - left_alone(self.running))
-        for fence in held:
-            self._hold(fence, until, self._holds[fence].length)
-        gone = set(lost)
+        gone = self._holds.extended(asked, held, asked_at)
         self._give_back(m for m in self._backlog if fence_of(m) in gone)
         self._backlog = deque(m for m in self._backlog if fence_of(m) not in gone)
-        for fence in lost:
-            self._holds.pop(fence, None)
         for task in self.running:
             if task.begun_at is None:
-                task.until = self._until(task.messages)
-        return lost
-
-    def lease_length(self) -> float:
-        """Give for how long leases are extended: as long as they were given for."""
-        return max((hold.length for hold in self._holds.values()), default=1.0)
+                task.until = self._holds.until(task.messages)
+        return list(gone - left_alone(self.running))
 
     def next_extension(self) -> float:
         """Give the seconds until a lease may be past half its time."""
-        return max(self._extend_from - time.monotonic(), 0.0)
+        return self._holds.next_extension()
 
     def abandon(self) -> None:
         """Forget what was leased, and lease no more: it is gone with its queue."""
@@ -294,8 +262,7 @@ class Lane:
         gone = {settlement.fence for settlement in settlements}
         self.outbox = deque(each for each in self.outbox if each.fence not in gone)
         self._sent -= gone
-        for fence in gone:
-            self._holds.pop(fence, None)
+        self._holds.drop(gone)
         if not self.outbox:
             self.is_suspect = False
 
@@ -313,16 +280,6 @@ class Lane:
 
     def _give_back(self, messages: Iterable[QueueMessage]) -> None:
         self.outbox.extend(Return(fence_of(message)) for message in messages)
-
-    def _hold(self, fence: Fence, until: float, length: float) -> None:
-        hold = self._holds[fence] = _Hold(until, length)
-        self._extend_from = min(self._extend_from, hold.extend_at)
-
-    def _extensions(self) -> Iterator[tuple[Fence, float]]:
-        alone = left_alone(self.running)
-        for fence, hold in self._holds.items():
-            if fence not in alone:
-                yield fence, hold.extend_at
 
     @property
     def _capacity(self) -> int:
@@ -345,5 +302,4 @@ class Lane:
         return dt.timedelta(seconds=min(seconds, _LONGEST_DELAY))
 
     def _forget(self, task: Task) -> None:
-        for message in task.messages:
-            self._holds.pop(fence_of(message), None)
+        self._holds.drop(fence_of(message) for message in task.messages)

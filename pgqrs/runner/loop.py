@@ -7,7 +7,6 @@ is settled then: the fence decides what is still ours.
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import threading
 import time
@@ -240,14 +239,13 @@ class Loop:
             self.stop()
 
     def _extend(self, connection: Connection, lane: Lane) -> None:
-        fences = lane.to_extend()
-        if not fences:
+        leases = lane.to_extend()
+        if not leases:
             return
-        by, asked_at = lane.lease_length(), time.monotonic()
-        holder = lane.steps.register(connection)
-        length = dt.timedelta(seconds=by)
-        held = settle.extend_many(connection, lane.steps.schema, holder[1], fences, length)
-        lost = lane.extended(fences, held, asked_at + by)
+        asked_at = time.monotonic()
+        _, worker_id = lane.steps.register(connection)
+        held = settle.extend_many(connection, lane.steps.schema, worker_id, leases)
+        lost = lane.extended(leases, held, asked_at)
         if lost:
             extra = {"queue": lane.steps.queue}
             _log.warning("%d leases on queue %s ran out", len(lost), lane.steps.queue, extra=extra)

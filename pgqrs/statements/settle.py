@@ -99,19 +99,20 @@ def fail_many(t: Tables) -> Executable:
 
 @per_schema
 def extend_many(t: Tables) -> Executable:
-    """Push the unexpired leases (mids, rcs) of `worker` out to now + `span`.
+    """Push the unexpired leases (mids, rcs) of `worker` out by `spans`.
 
-    But not of a message that gives each attempt a time of its own: that one runs out.
-    Gives (id, read count) of those that were held.
+    Or by `rests`, where the message gives each attempt a time of its own; both are seconds. Gives
+    (id, read count, seconds left, whether the message does that) of those that were held.
     """
-    m = t.messages
-    wanted = func.clock_timestamp() + bindparam("span", type_=Interval)
+    m, now = t.messages, func.clock_timestamp()
     limited = option(m, "expire_in", Text).is_not(None)
+    by = case((limited, fence.given(t, "rest", Double)), else_=fence.given(t, "span", Double))
+    left = cast(extract("epoch", m.c.vt - now), Double)
     return (
         update(m)
-        .where(*fence.of_many(t), m.c.vt > func.clock_timestamp())
-        .values(vt=case((limited, m.c.vt), else_=func.greatest(m.c.vt, wanted)))
-        .returning(m.c.id, m.c.read_ct)
+        .where(*fence.of_many(t), m.c.vt > now)
+        .values(vt=func.greatest(m.c.vt, now + seconds(by)))
+        .returning(m.c.id, m.c.read_ct, left, limited)
     )
 
 
