@@ -87,7 +87,7 @@ class DuplicateMessageError(ConflictError):
         by_key = f"has one under the key {key!r} already, and its policy allows no other"
         super().__init__(
             f"queue {queue!r} {by_key if message_id is None else by_id}{_item(index)}:"
-            " nothing was enqueued; on_conflict='skip' gives None instead"
+            " nothing was enqueued; on_conflict='skip' (--skip-conflict) goes on without it"
         )
         self.queue = queue
         self.message_id = message_id
@@ -114,7 +114,7 @@ class ThrottledError(ConflictError):
         when = "later" if retry_after is None else f"in {retry_after.total_seconds():g} seconds"
         super().__init__(
             f"the window of a message of queue {queue!r}{under} is not over{_item(index)}: nothing"
-            f" was enqueued; try again {when}, or give on_conflict='skip'"
+            f" was enqueued; try again {when}, or go on without it: on_conflict='skip' (--skip-conflict)"
         )
         self.queue = queue
         self.key = key
