@@ -36,7 +36,7 @@ EXAMPLES: Final = [
     (errors.QueueExistsError("q"), {"queue": "q"}, "exist_ok"),
     (errors.QueueNotEmptyError("q", 2, 3), {"messages": 2, "archived": 3}, "purge"),
     (errors.WorkerExistsError("h", 1, "q"), {"hostname": "h", "port": 1}, "another port"),
-    (errors.DuplicateMessageError("q", "1-2"), {"message_id": "1-2", "key": None}, "skip"),
+    (errors.DuplicateMessageError("q", "1-2"), {"message_id": "1-2", "queue": "q"}, "skip"),
     (errors.DuplicateMessageError("q", key="k", index=3), {"key": "k", "index": 3}, "item 3"),
     (errors.ThrottledError("q", "k", dt.timedelta(seconds=2)), {"key": "k"}, "in 2 seconds"),
     (errors.InvalidStateError("it", "closed", "used"), {"current": "closed"}, "used"),

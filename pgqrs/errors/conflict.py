@@ -114,7 +114,8 @@ class ThrottledError(ConflictError):
         when = "later" if retry_after is None else f"in {retry_after.total_seconds():g} seconds"
         super().__init__(
             f"the window of a message of queue {queue!r}{under} is not over{_item(index)}: nothing"
-            f" was enqueued; try again {when}, or go on without it: on_conflict='skip' (--skip-conflict)"
+            f" was enqueued; try again {when}, or go on without it with on_conflict='skip'"
+            " (--skip-conflict)"
         )
         self.queue = queue
         self.key = key
