@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -237,37 +237,51 @@ class ProducerSteps(WorkerSteps):
     def _enqueue(
         self, connection: Connection, envelope: Envelope, chunk: Chunk
     ) -> QueueMessage | None:
-        worker_id = self._worker_id(connection)
-        kind, (content,) = chunk
-        message: QueueMessage | None = None
-        if plain := kind is not EACH and not self._has_policy_now():
-            rings = self._rings(connection, due=not envelope.delay)
-            sealed = replace(envelope, message_type=kind, rings=rings)
-            try:
-                message = operations.enqueue(connection, self.schema, sealed, content, worker_id)
-            except QueueNotFoundError:
-                plain = False
-        if not plain:
-            (message,) = self._each(connection, envelope, chunk, worker_id)
-            self._has_policy |= kind is not EACH
+        with self._registered(connection) as worker_id:
+            kind, (content,) = chunk
+            message: QueueMessage | None = None
+            if plain := kind is not EACH and not self._has_policy_now():
+                rings = self._rings(connection, due=not envelope.delay)
+                sealed = replace(envelope, message_type=kind, rings=rings)
+                try:
+                    message = operations.enqueue(
+                        connection, self.schema, sealed, content, worker_id
+                    )
+                except QueueNotFoundError:
+                    plain = False
+            if not plain:
+                (message,) = self._each(connection, envelope, chunk, worker_id)
+                self._has_policy |= kind is not EACH
         self.beat_if_due(connection)
         return message
 
     def _enqueue_many(
         self, connection: Connection, envelope: Envelope, chunks: list[Chunk]
     ) -> list[QueueMessage | None]:
-        worker_id = self._worker_id(connection)
         messages: list[QueueMessage | None] = []
-        try:
-            for chunk in chunks:
-                messages += self._chunk(connection, envelope, chunk, worker_id, len(messages))
-        except (ConflictError, NotFoundError, ValueError):
-            if self.joined:  # else all is rolled back
-                items = [each for kind, some in chunks for each in _items_of(kind, some)]
-                take_back(connection, self.schema, items, messages)
-            raise
+        with self._registered(connection) as worker_id:
+            try:
+                for chunk in chunks:
+                    first = len(messages)
+                    messages += self._chunk(connection, envelope, chunk, worker_id, first)
+            except (ConflictError, NotFoundError, ValueError):
+                if self.joined:  # else all is rolled back
+                    items = [each for kind, some in chunks for each in _items_of(kind, some)]
+                    take_back(connection, self.schema, items, messages)
+                raise
         self.beat_if_due(connection)
         return messages
+
+    @contextmanager
+    def _registered(self, connection: Connection) -> Iterator[int | None]:
+        """Give the worker's id; a row made here may be rolled back with what fails."""
+        fresh = not self.is_registered
+        try:
+            yield self._worker_id(connection)
+        except Exception:
+            if fresh and not self.joined:
+                self.registration.forget()
+            raise
 
     def _chunk(
         self,

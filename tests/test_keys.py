@@ -18,7 +18,15 @@ from sqlalchemy.orm import Session
 from waiting import BLOCKED, wait_for
 from wire import Wire
 
-from pgqrs import Config, DuplicateMessageError, NewMessage, Producer, QueueMessage, ThrottledError
+from pgqrs import (
+    Config,
+    DuplicateMessageError,
+    NewMessage,
+    Producer,
+    QueueMessage,
+    ThrottledError,
+    WorkerStatus,
+)
 
 pytestmark = pytest.mark.matrix
 
@@ -292,7 +300,9 @@ def test_a_first_refusal_is_never_seen(count: int, dsn: str) -> None:
         )
         with pytest.raises(DuplicateMessageError):
             producer.batch_enqueue([1, 2]) if count > 1 else producer.enqueue(1, message_id=ID)
-    adding = [each for each in statements if "WITH items" in each or "DELETE" in each]
+        adding = [each for each in statements if "WITH items" in each or "DELETE" in each]
+        producer.enqueue(2, singleton_key="k")
+        assert producer.status() is WorkerStatus.READY  # its row was not rolled back with that
     assert adding
     assert not [each for each in adding if each.startswith("True")]
     assert keys(line) == 0
