@@ -460,7 +460,7 @@ LOOKING += [
         case(
             f"look after {n} keys",
             keeping.look_after,
-            given(queue=STEADY, n=n),
+            given(queue=STEADY, n=n, upto=dt.datetime.now(dt.UTC)),
             *(PK, HISTORY, KEY, "keys_until"),
             n=n,
             each=30,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import itertools
 import re
 import time
 import uuid
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from line import Line
-from sqlalchemy import URL
+from sqlalchemy import URL, event, text
 from waiting import until
 
 from pgqrs import Config, Message, NewMessage, PayloadError, QueueMessage
@@ -284,6 +285,60 @@ def keep_until(line: Line, seconds: float) -> None:
         "UPDATE pgqrs.pgqrs_archive SET archived_at = archived_at - :span * interval '1 s'",
         span=seconds,
     )
+    line.execute("UPDATE pgqrs.pgqrs_messages SET vt = vt - :span * interval '1 s'", span=seconds)
+
+
+def expire_in_a_round(line: Line) -> int:
+    """Give how many messages expire in one round of maintenance, which ends."""
+    asked = itertools.count()
+
+    def count(_connection: Any, _cursor: Any, sent: str, *_: object) -> None:
+        assert next(asked) < 50, sent
+
+    event.listen(line.admin.pool, "before_cursor_execute", count)
+    try:
+        return line.admin.maintain().expired_messages
+    finally:
+        event.remove(line.admin.pool, "before_cursor_execute", count)
+
+
+@pytest.mark.parametrize("how", ["postponed", "resumed"])
+def test_nothing_expires_before_it_was_due_for_so_long(how: str, line: Line) -> None:
+    """Whatever put the time off at which it is due."""
+    message = line.producer.enqueue(1, retain_for=60)
+    if how == "postponed":
+        line.producer.extend_visibility(message, 3600)
+        keep_until(line, 3599)
+    else:
+        keep_until(line, 50)
+        line.admin.cancel_messages(message.id)
+        line.admin.resume_messages(message.id)
+    keep_until(line, 59)
+    assert expire_in_a_round(line) == 0
+    assert line.admin.get_message(message.id).archived_at is None
+    keep_until(line, 2)
+    assert expire_in_a_round(line) == 1
+
+
+def test_a_round_of_maintenance_ends(line: Line) -> None:
+    """Though what it has looked at is to be looked at again at once."""
+    line.producer.enqueue(1, retain_for=1e-4)
+    assert line.consumer.dequeue() is not None
+    assert expire_in_a_round(line) == 0
+
+
+def test_what_is_locked_expires_in_the_next_round(line: Line) -> None:
+    """And a crowd of that keeps nobody behind it waiting."""
+    many, behind = 1_100, 10
+    held = line.producer.batch_enqueue([NewMessage(0, retain_for=1e-4)] * many)
+    line.producer.batch_enqueue([NewMessage(1, retain_for=1e-4)] * behind)
+    transacting = line.admin.pool.execution_options(isolation_level="READ COMMITTED")
+    with transacting.connect() as connection:
+        locking = "SELECT 1 FROM pgqrs.pgqrs_messages WHERE id <= :last FOR UPDATE"
+        connection.execute(text(locking), {"last": held[-1].id})
+        assert expire_in_a_round(line) == behind
+        connection.rollback()
+    assert expire_in_a_round(line) == many
 
 
 def test_what_nobody_leases_expires(line: Line) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Executable
 from pgqrs.operations import queues, supervise
 from pgqrs.statements import keeping
 from pgqrs.statements import maintain as sql
+from pgqrs.statements import purge as purging
 from pgqrs.types import Maintenance
 
 __all__ = ["MaintenanceTerms", "lead", "maintain", "take_time", "vacuum"]
@@ -77,12 +78,14 @@ def take_time(connection: Connection) -> None:
 
 
 def _look_after_keys(connection: Connection, schema: str, queue_id: int) -> tuple[int, int]:
-    """Do with a queue's keys what their time has come for.
+    """Do with a queue's keys what their time has come for by now.
 
-    Gives how many messages expired, and how many archived ones were over their time.
+    What is to be looked at again is so in the next round, however soon that is. Gives how many
+    messages expired, and how many archived ones were over their time.
     """
     expired = outdated = 0
-    those = {"queue": queue_id, "n": _BATCH}
+    upto = connection.scalar(purging.ago(), {"age": dt.timedelta()})
+    those = {"queue": queue_id, "n": _BATCH, "upto": upto}
     looked = _BATCH
     while looked:  # less than a batch is not the end: what somebody is just changing is skipped
         looked, out, over = connection.execute(keeping.look_after(schema), those).one()

@@ -39,17 +39,21 @@ __all__ = ["look_after"]
 
 _ONE: ColumnElement[int] = literal_column("1")
 _DAY: ColumnElement[Any] = literal_column("interval '1 day'")
+_MOMENT: ColumnElement[Any] = literal_column("interval '1 microsecond'")
+_NEVER_LEASED: ColumnElement[int] = literal_column("0")
+"""The read count of what nobody leased."""
 _MARGIN: ColumnElement[Any] = literal_column("interval '10 minutes'")
 """Longer than anybody waits for a lock: who waits for a key that is dropped counts from before."""
 
 
 @per_schema
 def look_after(t: Tables) -> Executable:
-    """Look at up to `n` keys of `queue` (its id) whose time has come.
+    """Look at up to `n` keys of `queue` (its id) whose time has come until `upto`.
 
-    What nobody needs is deleted. A message that is kept for a time goes to the archive as expired
-    where it was never leased, and out of the archive when its time there is over. Gives (how many
-    keys were done with, how many messages expired, how many archived ones were deleted).
+    What nobody needs is deleted, and the rest is to be looked at after that instant. A message that
+    is kept for a time goes to the archive as expired where it was never leased so long after it was
+    due, and out of the archive when its time there is over. Gives (how many keys were done with,
+    how many messages expired, how many archived ones were deleted).
     """
     due = _due(t)
     gone = _expired(t, due)
@@ -72,10 +76,10 @@ def look_after(t: Tables) -> Executable:
 
 
 def _due(t: Tables) -> CTE:
-    k, now = t.keys, func.statement_timestamp()
-    come = or_(k.c.kind.in_([IDENTITY, KEEPING]), k.c.until <= now - _MARGIN)
+    k = t.keys
+    come = or_(k.c.kind.in_([IDENTITY, KEEPING]), k.c.until <= _upto() - _MARGIN)
     rows = select(k.c.queue_id, k.c.kind, k.c.key, k.c.number)
-    of_queue = rows.where(k.c.queue_id == _queue(), k.c.until <= now, come)
+    of_queue = rows.where(k.c.queue_id == _queue(), k.c.until <= _upto(), come)
     some = of_queue.order_by(k.c.until).limit(_n()).with_for_update(skip_locked=True)
     return some.cte("due")
 
@@ -112,8 +116,9 @@ def _is_held(t: Tables, due: CTE) -> ColumnElement[bool]:
 
 def _expired(t: Tables, due: CTE) -> CTE:
     m = t.messages
+    over = m.c.vt + _time(m) <= func.statement_timestamp()
     rows = select(m.c.id).where(
-        m.c.id == any_(_kept(due)), m.c.read_ct == literal_column("0"), m.c.state != LEASED
+        m.c.id == any_(_kept(due)), m.c.read_ct == _NEVER_LEASED, m.c.state != LEASED, over
     )
     chosen = rows.with_for_update(skip_locked=True).scalar_subquery()
     return (
@@ -141,7 +146,9 @@ def _again(t: Tables, due: CTE, gone: CTE) -> CTE:
     m, a = t.messages, t.archive
     now = func.clock_timestamp()
     # One by one: a join may read whole tables.
-    here = select(m.c.id, m.c.read_ct, m.c.options).where(m.c.id == due.c.number).limit(_ONE)
+    here = (
+        select(m.c.id, m.c.read_ct, m.c.vt, m.c.options).where(m.c.id == due.c.number).limit(_ONE)
+    )
     there = select(a.c.id, a.c.archived_at, a.c.options).where(
         a.c.queue_id == _queue(), a.c.id == due.c.number
     )
@@ -149,20 +156,22 @@ def _again(t: Tables, due: CTE, gone: CTE) -> CTE:
     past = there.limit(_ONE).correlate(due).lateral("past")
     places = due.outerjoin(waiting, true()).outerjoin(past, true())
     leaves = select(gone.c.id).where(gone.c.id == due.c.number).correlate(due).scalar_subquery()
+    unleased = (waiting.c.read_ct == _NEVER_LEASED) & leaves.is_(None)
     until = case(
         (due.c.kind == IDENTITY, now + _DAY),
+        (unleased, waiting.c.vt + _time(waiting)),
         (waiting.c.id.is_not(None), now + _time(waiting)),
         else_=past.c.archived_at + _time(past),
     )
     found = or_(waiting.c.id.is_not(None), past.c.id.is_not(None))
-    # One that is due and waits, but was locked just now, is looked at in the next round.
-    busy = (due.c.kind == KEEPING) & (waiting.c.read_ct == literal_column("0")) & leaves.is_(None)
     still = or_(
         due.c.kind == IDENTITY, waiting.c.id.is_not(None), until > func.statement_timestamp()
     )
-    rows = select(due.c.kind, due.c.key, until.label("until")).select_from(places)
+    # In the next round, not in this one: what is over but was locked just now, or so again soon.
+    later = func.greatest(until, _upto() + _MOMENT).label("until")
+    rows = select(due.c.kind, due.c.key, later).select_from(places)
     wanted = due.c.kind.in_([IDENTITY, KEEPING])
-    return rows.where(wanted, found, still, func.coalesce(~busy, true())).cte("again")
+    return rows.where(wanted, found, still).cte("again")
 
 
 def _time(source: Any) -> ColumnElement[Any]:
@@ -175,6 +184,11 @@ def _count(some: CTE) -> ColumnElement[int]:
 
 def _queue() -> ColumnElement[int]:
     return bindparam("queue", type_=BigInteger)
+
+
+def _upto() -> ColumnElement[Any]:
+    instant = bindparam("upto", type_=DateTime(timezone=True))
+    return select(instant).scalar_subquery()
 
 
 def _n() -> ColumnElement[int]:
