@@ -28,6 +28,7 @@ __all__ = [
     "Joined",
     "SessionBinding",
     "bound",
+    "is_together",
     "joined",
 ]
 
@@ -163,6 +164,12 @@ class SessionBinding(Binding):
             # Hosts that bind models to several engines bind ours too.
             connection = session.connection(bind_arguments={"mapper": models.Message})
             return call.step(entered(connection))
+
+
+def is_together(connection: Connection) -> bool:
+    """Say whether a call of several statements runs on a connection, in a transaction of ours."""
+    level: str | None = connection.get_execution_options().get("isolation_level")
+    return level == "READ COMMITTED"
 
 
 def bound(bind: Any, config: Config | None = None) -> Binding:

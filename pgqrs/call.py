@@ -11,7 +11,7 @@ from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
-__all__ = ["PAUSES", "Call", "call"]
+__all__ = ["PAUSES", "Call", "TogetherError", "call"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +32,10 @@ class Call(Generic[T]):
     changes: bool = False
     repeats: bool = False
     together: bool = False
+
+
+class TogetherError(Exception):
+    """A step found, before it changed anything, that it needs a transaction after all."""
 
 
 def call(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 
 from pgqrs import hook
 from pgqrs.bell import Bell
+from pgqrs.binding import is_together
 from pgqrs.bucket import Bucket
-from pgqrs.call import Call, call
+from pgqrs.call import Call, TogetherError, call
 from pgqrs.checks import checked_attempts, checked_priority
 from pgqrs.errors import (
     ConflictError,
@@ -140,10 +141,11 @@ class ProducerSteps(WorkerSteps):
         envelope = self._envelope(sending)
         kind, content = self._content(payload, sending)
         self._spend(1)
-        step = partial(self._enqueue, envelope=envelope, chunk=(kind, [content]))
-        # A key is to be free again where the queue's policy keeps the message out.
-        keys = len(keys_of(content)) if kind is EACH else 0
-        return Call(step, changes=True, together=keys > (0 if self._keeps_out() else 1))
+        chunk = kind, [content]
+        # A key is to be free again where another one, or the queue's policy, keeps the message out.
+        apart = _keys_of(chunk) > (0 if self._has_policy_now() else 1)
+        step = partial(self._enqueue, envelope=envelope, chunk=chunk)
+        return Call(step, changes=True, together=apart)
 
     def _many(self, payloads: Iterable[Any], sending: Sending) -> Call[list[QueueMessage | None]]:
         envelope = self._envelope(sending)
@@ -180,10 +182,10 @@ class ProducerSteps(WorkerSteps):
         return self._batch(envelope, [chunk])
 
     def _batch(self, envelope: Envelope, chunks: list[Chunk]) -> Call[list[QueueMessage | None]]:
-        step = partial(self._enqueue_many, envelope=envelope, chunks=chunks)
         # Where one is kept out, all of it is to be undone.
-        apart = self._keeps_out() or any(kind is EACH for kind, _ in chunks)
-        return Call(step, changes=True, together=len(chunks) > 1 or apart)
+        each = self._has_policy_now() or any(kind is EACH for kind, _ in chunks)
+        step = partial(self._enqueue_many, envelope=envelope, chunks=chunks)
+        return Call(step, changes=True, together=len(chunks) > 1 or each)
 
     def _spend(self, count: int) -> None:
         """Take a token for each message, when all that can be wrong with them was looked at."""
@@ -237,51 +239,44 @@ class ProducerSteps(WorkerSteps):
     def _enqueue(
         self, connection: Connection, envelope: Envelope, chunk: Chunk
     ) -> QueueMessage | None:
-        with self._registered(connection) as worker_id:
-            kind, (content,) = chunk
-            message: QueueMessage | None = None
-            if plain := kind is not EACH and not self._has_policy_now():
-                rings = self._rings(connection, due=not envelope.delay)
-                sealed = replace(envelope, message_type=kind, rings=rings)
-                try:
-                    message = operations.enqueue(
-                        connection, self.schema, sealed, content, worker_id
-                    )
-                except QueueNotFoundError:
-                    plain = False
-            if not plain:
-                (message,) = self._each(connection, envelope, chunk, worker_id)
-                self._has_policy |= kind is not EACH
+        worker_id = self._worker_id(connection)
+        kind, (content,) = chunk
+        message: QueueMessage | None = None
+        if plain := kind is not EACH and not self._has_policy_now():
+            rings = self._rings(connection, due=not envelope.delay)
+            sealed = replace(envelope, message_type=kind, rings=rings)
+            try:
+                message = operations.enqueue(connection, self.schema, sealed, content, worker_id)
+            except QueueNotFoundError:
+                plain = False
+        if not plain:
+            if _keys_of(chunk):
+                self._look_at_policy(connection)
+            (message,) = self._each(connection, envelope, chunk, worker_id)
         self.beat_if_due(connection)
         return message
 
     def _enqueue_many(
         self, connection: Connection, envelope: Envelope, chunks: list[Chunk]
     ) -> list[QueueMessage | None]:
+        worker_id = self._worker_id(connection)
+        self._look_at_policy(connection)
         messages: list[QueueMessage | None] = []
-        with self._registered(connection) as worker_id:
-            try:
-                for chunk in chunks:
-                    first = len(messages)
-                    messages += self._chunk(connection, envelope, chunk, worker_id, first)
-            except (ConflictError, NotFoundError, ValueError):
-                if self.joined:  # else all is rolled back
-                    items = [each for kind, some in chunks for each in _items_of(kind, some)]
-                    take_back(connection, self.schema, items, messages)
-                raise
+        try:
+            for chunk in chunks:
+                messages += self._chunk(connection, envelope, chunk, worker_id, len(messages))
+        except (ConflictError, NotFoundError, ValueError):
+            if self.joined:  # else all is rolled back
+                items = [each for kind, some in chunks for each in _items_of(kind, some)]
+                take_back(connection, self.schema, items, messages)
+            raise
         self.beat_if_due(connection)
         return messages
 
-    @contextmanager
-    def _registered(self, connection: Connection) -> Iterator[int | None]:
-        """Give the worker's id; a row made here may be rolled back with what fails."""
-        fresh = not self.is_registered
-        try:
-            yield self._worker_id(connection)
-        except Exception:
-            if fresh and not self.joined:
-                self.registration.forget()
-            raise
+    def _look_at_policy(self, connection: Connection) -> None:
+        """Ask for a transaction where the queue's policy may keep some of this out, and none is."""
+        if self._has_policy_now() and not self.joined and not is_together(connection):
+            raise TogetherError
 
     def _chunk(
         self,
@@ -297,16 +292,12 @@ class ProducerSteps(WorkerSteps):
             sealed = replace(envelope, message_type=kind, rings=rings)
             with suppress(QueueNotFoundError):
                 return operations.enqueue_many(connection, self.schema, sealed, contents, worker_id)
-        added = self._each(connection, envelope, chunk, worker_id, first)
-        self._has_policy |= kind is not EACH
-        return added
+            self._has_policy = True
+            self._look_at_policy(connection)
+        return self._each(connection, envelope, chunk, worker_id, first)
 
     def _has_policy_now(self) -> bool:
         return self._has_policy or self.registration.policy is not QueuePolicy.STANDARD
-
-    def _keeps_out(self) -> bool:
-        """Say whether the queue may have a policy: it has, or that is not known yet."""
-        return self.registration.worker_id is None or self._has_policy_now()
 
     def _each(
         self,
@@ -321,7 +312,13 @@ class ProducerSteps(WorkerSteps):
         due = any(not each.options.get("delay") for each in items)
         rings = self._rings(connection, due=due)
         bundle = Bundle(self.queue, items, envelope.skips, rings, self._channel, first)
-        return enqueue_each(connection, self.schema, bundle, worker_id)
+        try:
+            added = enqueue_each(connection, self.schema, bundle, worker_id)
+        except QueueNotFoundError:
+            self._has_policy = False
+            raise
+        self._has_policy |= kind is not EACH
+        return added
 
     def _extend(self, connection: Connection, message_id: int, by: Any) -> QueueMessage:
         worker_id = self._worker_id(connection)
@@ -330,6 +327,11 @@ class ProducerSteps(WorkerSteps):
     def _worker_id(self, connection: Connection) -> int | None:
         # In the caller's transaction nothing is registered: the id is known, or there is none.
         return self.registration.worker_id if self.joined else self.register(connection)[1]
+
+
+def _keys_of(chunk: Chunk) -> int:
+    kind, (content,) = chunk
+    return len(keys_of(content)) if kind is EACH else 0
 
 
 def _items_of(kind: Any, contents: list[Any]) -> list[Item | None]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import atexit
 import contextlib
 import weakref
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from pgqrs import engines
 from pgqrs.binding import Binding, EngineBinding, Joined, bound, joined
-from pgqrs.call import Call, call
+from pgqrs.call import Call, TogetherError, call
 from pgqrs.config import Config
 from pgqrs.errors import InvalidStateError, PgqrsError
 from pgqrs.lifecycle import Lifecycle, LivingWorker, Worker
@@ -204,7 +205,10 @@ class BoundWorker(Registered[S], LivingWorker):
     def _run(self, call_: Call[T]) -> T:
         self._check_open()
         if not self.binding.is_joined and not call_.together:
-            return self.binding.run(call_)
+            try:
+                return self.binding.run(call_)
+            except TogetherError:
+                call_ = replace(call_, together=True)
         self._register_apart()
         try:
             return self.binding.run(call_)

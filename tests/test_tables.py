@@ -186,7 +186,7 @@ def test_pages_read_no_more_than_needed(
         " returned_ct, priority, status)"
         " SELECT id, queue_id, vt, enqueued_at, vt, 1, 0, 0, 'completed' FROM pgqrs.pgqrs_messages"
     )
-    with admin.pool.connect() as connection:
+    with admin.pool.connect().execution_options(isolation_level="READ COMMITTED") as connection:
         connection.execute(fill, {"q": queue.id})
         connection.execute(move)
         connection.execute(text("ANALYZE pgqrs.pgqrs_messages, pgqrs.pgqrs_archive"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, AsyncJoined, bound, joined
 from pgqrs.aio.lifecycle import AsyncLivingWorker
-from pgqrs.call import Call, call
+from pgqrs.call import Call, TogetherError, call
 from pgqrs.config import Config
 from pgqrs.lifecycle import Lifecycle
 from pgqrs.types import QueueInfo
@@ -68,7 +69,10 @@ class AsyncBoundWorker(Registered[S], AsyncLivingWorker):
     async def _run(self, call_: Call[T]) -> T:
         self._check_open()
         if not self.binding.is_joined and not call_.together:
-            return await self.binding.run(call_)
+            try:
+                return await self.binding.run(call_)
+            except TogetherError:
+                call_ = replace(call_, together=True)
         await self._register_apart()
         try:
             return await self.binding.run(call_)

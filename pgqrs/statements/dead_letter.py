@@ -124,13 +124,13 @@ def _is_first(t: Tables) -> ColumnElement[bool]:
     ).subquery("waiting")
     some = select(chosen.c.id).limit(_n()).scalar_subquery()
     # Where no other may stand beside it, the first of a key.
-    where, key = _exclusive(t), _origin_of(t)["key"].astext
-    place = func.row_number().over(partition_by=[where, key], order_by=m.c.id)
-    rows = select(
-        m.c.id, (where.is_not(None) & key.is_not(None)).label("alone"), place.label("place")
-    )
-    placed = rows.where(m.c.id == any_(func.array(some))).subquery("placed")
-    first = select(placed.c.id).where(~placed.c.alone | (placed.c.place == literal_column("1")))
+    places = (_exclusive(t).label("place"), _origin_of(t)["key"].astext.label("key"))
+    those = select(m.c.id, *places).where(m.c.id == any_(func.array(some))).limit(_n())
+    o = those.cte("origins").c
+    turn = func.row_number().over(partition_by=[o.place, o.key], order_by=o.id)
+    alone = o.place.is_not(None) & o.key.is_not(None)
+    placed = select(o.id, alone.label("alone"), turn.label("turn")).subquery("placed")
+    first = select(placed.c.id).where(~placed.c.alone | (placed.c.turn == literal_column("1")))
     return m.c.id == any_(func.array(first.scalar_subquery()))
 
 

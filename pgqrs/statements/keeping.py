@@ -170,8 +170,7 @@ def _again(t: Tables, due: CTE, gone: CTE) -> CTE:
     # In the next round, not in this one: what is over but was locked just now, or so again soon.
     later = func.greatest(until, _upto() + _MOMENT).label("until")
     rows = select(due.c.kind, due.c.key, later).select_from(places)
-    wanted = due.c.kind.in_([IDENTITY, KEEPING])
-    return rows.where(wanted, found, still).cte("again")
+    return rows.where(due.c.kind.in_([IDENTITY, KEEPING]), found, still).cte("again")
 
 
 def _time(source: Any) -> ColumnElement[Any]:
