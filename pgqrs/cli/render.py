@@ -14,6 +14,7 @@ from typing import Any, Final, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +25,8 @@ __all__ = ["Output", "console", "counted", "fields", "present", "printable"]
 
 _UNLIMITED: Final = 100_000
 _LONGEST_CELL: Final = 1_000
+_WHOLE: Final = {int, float, bool, dt.datetime, dt.timedelta, type(None)}
+"""What is not broken over lines."""
 _COUNTS: Final = ("pending", "delayed", "locked", "archived", "dead", "total_messages")
 _HEADINGS: Final = {
     "consumer_worker_id": "worker id",
@@ -152,11 +155,17 @@ def present(picture: RenderableType, stream: TextIO | None = None) -> None:
     target = sys.stdout if stream is None else stream
     out = console(target)
     if out.is_terminal:
+        if isinstance(picture, Table) and _width(picture, out) > out.width:
+            picture.padding = 0
         out.print(picture)
         return
     with out.capture() as printed:
         out.print(picture)
     target.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
+
+
+def _width(table: Table, on: Console) -> int:
+    return Measurement.get(on, on.options.update(max_width=_UNLIMITED), table).maximum
 
 
 def counted(number: int, noun: str) -> str:
@@ -174,7 +183,8 @@ def _table(records: list[dict[str, Any]], columns: Sequence[str]) -> Table:
     for name in columns:
         kinds = {type(record[name]) for record in records}
         justify: JustifyMethod = "right" if kinds <= {int, float, type(None)} else "left"
-        table.add_column(_heading(name), justify=justify, overflow="fold")
+        whole = kinds <= _WHOLE and bool(records)
+        table.add_column(_heading(name), justify=justify, overflow="fold", no_wrap=whole)
     for record in records:
         table.add_row(*(_cell(name, record[name], record) for name in columns))
     return table
