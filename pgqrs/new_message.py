@@ -95,6 +95,7 @@ _NAMES: Final = tuple(each.name for each in fields(NewMessage) if each.name != "
 _HEADERS_BYTES: Final = 16_384
 _LONGEST_KEY: Final = 255
 _FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,8 @@ def _instant(value: dt.datetime) -> str:
         instant = value.astimezone(dt.UTC)
     except OverflowError:
         instant = dt.datetime.min.replace(tzinfo=dt.UTC)
-    if instant.year < _FIRST_YEAR:
-        raise ValueError(f"deliver_at is in {_FIRST_YEAR} or later, not {value!r}")
+    if not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+        raise ValueError(f"deliver_at is between {_FIRST_YEAR} and {_LAST_YEAR}, not {value!r}")
     return instant.isoformat()
 
 

@@ -32,6 +32,7 @@ _UNSTORABLE: Final = frozenset({"22003", "22P02", "22P05", "54000", "54001"})
 # Not "is still referenced", which is said of the other side.
 _GONE: Final = re.compile(r"\(queue_id\)=\((\d+)\) is not present")
 _STANDING: Final = re.compile(r"\(queue_id, key, key_slot\)=\((\d+), (.*), 0\) already exists")
+_NUMBER: Final = re.compile(r"\b(bigint|integer|smallint)\b.* out of range|out of range for type")
 _LOGIN: Final = ("password", "authentication", "does not exist", "pg_hba.conf", "permission denied")
 
 
@@ -88,7 +89,13 @@ def _for_refusal(error: exc.DBAPIError, code: str | None, schema: str) -> PgqrsE
     if code in ("23503", "23505") and (clash := _for_clash(str(error.orig))):
         return clash
     if code in _UNSTORABLE:
-        return PayloadError(f"PostgreSQL cannot store this payload: {reason}")
+        number = code == "22003" and _NUMBER.search(reason)
+        what = "a number is too large" if number else "PostgreSQL cannot store this payload"
+        return (
+            DatabaseError(f"{what}: {reason}", code)
+            if number
+            else PayloadError(f"{what}: {reason}")
+        )
     return None
 
 

@@ -18,7 +18,7 @@ from pgqrs import engines
 from pgqrs.binding import Binding, EngineBinding, Joined, bound, joined
 from pgqrs.call import Call, TogetherError, call
 from pgqrs.config import Config
-from pgqrs.errors import InvalidStateError, PgqrsError
+from pgqrs.errors import InvalidStateError, PgqrsError, SchemaMissingError
 from pgqrs.lifecycle import Lifecycle, LivingWorker, Worker
 from pgqrs.operations.workers import Address
 from pgqrs.registration import Registration, registration_for, standing
@@ -194,7 +194,8 @@ class BoundWorker(Registered[S], LivingWorker):
         last = self._steps.registration.leave()
         try:
             if last and self._steps.is_registered:
-                self.binding.run(call(self._steps.stop))
+                with contextlib.suppress(SchemaMissingError):  # nothing to sign off from
+                    self.binding.run(call(self._steps.stop))
         finally:
             self.binding.close()
 

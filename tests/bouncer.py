@@ -58,7 +58,11 @@ def bouncer(url: URL, mode: str = "transaction", ignored: str = "", size: int = 
         yield dsn
     finally:
         process.send_signal(signal.SIGQUIT)
-        process.wait(20)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:  # somebody is still connected
+            process.kill()
+            process.wait(5)
         shutil.rmtree(folder)
 
 

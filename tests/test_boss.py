@@ -16,6 +16,7 @@ from pgqrs import (
     Config,
     Consumer,
     DuplicateMessageError,
+    InvalidStateError,
     LeaseLostError,
     MissingConfigError,
     Producer,
@@ -294,3 +295,20 @@ def test_messages_of_producers_are_jobs_too(client: Client, config: Config) -> N
     assert (first.id, first.number) == (uuid.UUID(int=plain.id), plain.id)
     assert (second.id, second.number) == (mine, named.id)
     assert client.complete_jobs("q", [first.id, second.id]) == 2
+
+
+def test_ids_may_be_text_and_a_closed_client_is_closed(config: Config) -> None:
+    """As they travel in a URL; and nothing is done behind the back of who closed it."""
+    with Client(config) as client:
+        client.create_standard_queue("q")
+        key = client.send_data("q", 1)
+        assert seen(client, str(key)).id == key  # type: ignore[arg-type]
+        assert fetched(client).id == key
+        assert client.complete_job("q", str(key))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="UUID"):
+            client.get_job("q", 17)  # type: ignore[arg-type]
+    for act in (client.fetch_job, lambda queue: client.send_data(queue, 1)):
+        with pytest.raises(InvalidStateError):
+            act("q")
+    with pytest.raises(InvalidStateError):
+        client.get_job("q", key)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 from waiting import BLOCKED, crowd, wait_for
 
-from pgqrs import Admin, Producer, QueueNotFoundError
+from pgqrs import Admin, Json, Producer, QueueNotFoundError
 
 pytestmark = pytest.mark.matrix
 
@@ -81,3 +81,12 @@ def test_erasing_says_what(admin: Admin, what: dict[str, Any]) -> None:
     """Nothing, both, and what every payload contains are refused."""
     with pytest.raises(ValueError, match=r"what to erase|matches everything"):
         admin.erase_archived("q", **what)
+
+
+def test_a_text_is_not_the_number_it_spells(admin: Admin) -> None:
+    """What is erased is the JSON that was named."""
+    admin.create_queue("q")
+    finish(admin, "q", [1, Json("1"), Json("text")])
+    assert admin.erase_archived("q", containing=Json("1")) == 1
+    assert admin.erase_archived("q", containing=Json("text")) == 1
+    assert [message.payload for message in admin.archived_messages("q")] == [1]

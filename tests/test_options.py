@@ -94,6 +94,7 @@ def test_a_time_of_delivery_that_is_past_is_now(line: Line) -> None:
         ({"deliver_at": dt.datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001 - that it has none
         ({"deliver_at": dt.datetime.now(dt.UTC), "delay": 1}, "not both"),
         ({"deliver_at": dt.datetime(1, 1, 1, tzinfo=dt.timezone(HOUR))}, "1970"),
+        ({"deliver_at": dt.datetime.max.replace(tzinfo=dt.UTC)}, "9000"),
         ({"priority": 32768}, "priority"),
         ({"priority": True}, "priority"),
         ({"max_attempts": 2.0}, "max_attempts"),

@@ -149,6 +149,7 @@ class AsyncClient(AsyncClosing):
 
     async def close(self) -> None:
         """Stop its workers and free what it owns; what it fetched stays active. Idempotent."""
+        self._steps.is_closed = True
         while self._consumers:
             await self._consumers.popitem()[1].close(release=False)
         while self._producers:
@@ -156,11 +157,13 @@ class AsyncClient(AsyncClosing):
         await self._admin.close()
 
     def _producer(self, queue: str) -> AsyncProducer:
+        self._steps.check_open()
         if queue not in self._producers:
             self._producers[queue] = AsyncProducer(self, queue)
         return self._producers[queue]
 
     def _consumer(self, queue: str) -> AsyncConsumer:
+        self._steps.check_open()
         if queue not in self._consumers:
             self._consumers[queue] = AsyncConsumer(self, queue)
             self._steps.follow(self._consumers[queue])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
@@ -9,6 +10,7 @@ from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, AsyncJoined, bou
 from pgqrs.aio.lifecycle import AsyncLivingWorker
 from pgqrs.call import Call, TogetherError, call
 from pgqrs.config import Config
+from pgqrs.errors import SchemaMissingError
 from pgqrs.lifecycle import Lifecycle
 from pgqrs.types import QueueInfo
 from pgqrs.worker import Registered, WorkerSteps, WorkerUnseenError, address_of
@@ -58,7 +60,8 @@ class AsyncBoundWorker(Registered[S], AsyncLivingWorker):
         last = self._steps.registration.leave()
         try:
             if last and self._steps.is_registered:
-                await self.binding.run(call(self._steps.stop))
+                with suppress(SchemaMissingError):  # nothing to sign off from
+                    await self.binding.run(call(self._steps.stop))
         finally:
             await self.binding.close()
 

@@ -149,6 +149,7 @@ class Client(Closing):
 
     def close(self) -> None:
         """Stop its workers and free what it owns; what it fetched stays active. Idempotent."""
+        self._steps.is_closed = True
         while self._consumers:
             self._consumers.popitem()[1].close(release=False)
         while self._producers:
@@ -156,12 +157,14 @@ class Client(Closing):
         self._admin.close()
 
     def _producer(self, queue: str) -> Producer:
+        self._steps.check_open()
         with self._making:
             if queue not in self._producers:
                 self._producers[queue] = Producer(self, queue)
             return self._producers[queue]
 
     def _consumer(self, queue: str) -> Consumer:
+        self._steps.check_open()
         with self._making:
             if queue not in self._consumers:
                 self._consumers[queue] = Consumer(self, queue)

@@ -12,6 +12,7 @@ from pgqrs.boss.job import JobDetails
 from pgqrs.call import Call, call
 from pgqrs.config import Config, validated_schema
 from pgqrs.consumer_steps import ConsumerSteps
+from pgqrs.errors import InvalidStateError
 from pgqrs.ledger import Ledger
 from pgqrs.operations import identity, intervene
 from pgqrs.operations.acknowledge import Fence
@@ -43,6 +44,7 @@ class BossSteps:
 
     def __init__(self, config: Config) -> None:
         self.schema = config.schema_
+        self.is_closed = False
         self._ledgers: dict[str, Ledger] = {}
         self._terms = RetryTerms.of(config)
 
@@ -52,31 +54,37 @@ class BossSteps:
 
     def finding(self, queue: str, key: uuid.UUID) -> Call[JobDetails | None]:
         """Look a job up, wherever it is."""
-        return call(self._find, queue, key)
+        self.check_open()
+        return call(self._find, queue, *_uuids([key]))
 
     def completing(self, queue: str, keys: Iterable[uuid.UUID], output: Any) -> Call[int]:
         """Complete what is active. Raises PayloadError."""
-        return self._ending(identity.complete, queue, list(keys), output_text(output))
+        return self._ending(identity.complete, queue, _uuids(keys), output_text(output))
 
     def failing(self, queue: str, keys: Iterable[uuid.UUID], details: Any) -> Call[int]:
         """End attempts of what is active. Raises PayloadError."""
-        return self._ending(identity.fail, queue, list(keys), error_text(details), self._terms)
+        return self._ending(identity.fail, queue, _uuids(keys), error_text(details), self._terms)
 
     def cancelling(self, queue: str, keys: Iterable[uuid.UUID]) -> Call[int]:
         """Cancel what is not finished."""
-        return self._ending(identity.act, queue, list(keys), intervene.cancelling())
+        return self._ending(identity.act, queue, _uuids(keys), intervene.cancelling())
 
     def resuming(self, queue: str, keys: Iterable[uuid.UUID]) -> Call[int]:
         """Let what was cancelled wait again."""
-        return self._ending(identity.act, queue, list(keys), intervene.resuming())
+        return self._ending(identity.act, queue, _uuids(keys), intervene.resuming())
 
     def deleting(self, queue: str, keys: Iterable[uuid.UUID]) -> Call[int]:
         """Delete jobs, wherever they are."""
-        return self._ending(identity.delete, queue, list(keys))
+        return self._ending(identity.delete, queue, _uuids(keys))
 
     def _find(self, connection: Connection, queue: str, key: uuid.UUID) -> JobDetails | None:
         info = identity.find(connection, self.schema, queue, key)
         return None if info is None else JobDetails.found(info)
+
+    def check_open(self) -> None:
+        """Raise InvalidStateError where the client is closed."""
+        if self.is_closed:
+            raise InvalidStateError("the client", "closed", "used")
 
     def _ending(
         self,
@@ -85,6 +93,8 @@ class BossSteps:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Call[int]:
+        self.check_open()
+
         def run(connection: Connection) -> int:
             ended = step(connection, self.schema, queue, *args, **kwargs)
             if queue in self._ledgers:
@@ -92,6 +102,15 @@ class BossSteps:
             return len(ended)
 
         return Call(run, changes=True)
+
+
+def _uuids(keys: Iterable[uuid.UUID | str]) -> list[uuid.UUID]:
+    """Give ids as they are, or of the text that they travel in. Raises TypeError, ValueError."""
+    given = list(keys)
+    for key in given:
+        if not isinstance(key, uuid.UUID | str):
+            raise TypeError(f"the id of a job is a UUID, not {key!r}")
+    return [uuid.UUID(key) if isinstance(key, str) else key for key in given]
 
 
 class Connecting:

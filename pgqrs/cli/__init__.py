@@ -13,6 +13,10 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the command line and exit with its status: 0, 1 error, 2 usage, 3 no database."""
-    from pgqrs.cli.app import run
+    try:
+        from pgqrs.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it was loading
+        status = 130
+    sys.exit(status)

@@ -128,10 +128,12 @@ def erase(
     yes: Yes = False,
 ) -> None:
     """Erase finished messages that must not be kept, by their ids or by their payload."""
+    from pgqrs.payload import Json
+
     if bool(ids) == (where is not None):
         raise UsageError("give ids or --where, and not both", context)
     options = options_of(context)
-    part = None if where is None else as_json(where)
+    part = None if where is None else Json(as_json(where))
     what = f"{counted(len(ids), 'message')}" if ids else f"messages with {where}"
     with options.admin() as admin:
         confirm(f"erase {what} from the history of queue {queue!r}?", yes=yes)

@@ -26,7 +26,9 @@ Queue = Annotated[str, typer.Argument(help="The name of the queue.")]
 Payload = Annotated[str | None, typer.Argument(help="JSON text, or - for standard input.")]
 File = Annotated[Path | None, typer.Option(metavar="FILE", help="Read the payload there.")]
 Ndjson = Annotated[bool, typer.Option("--ndjson", help="Each line is the payload of a message.")]
-MessageIds = Annotated[list[int], typer.Argument(metavar="ID...", help="The ids of messages.")]
+MessageIds = Annotated[
+    list[int], typer.Argument(metavar="ID...", min=1, max=2**63 - 1, help="The ids of messages.")
+]
 
 
 @app.command(epilog="""Example: pgqrs message send my_queue '{"task": "process", "id": 123}'""")

@@ -16,7 +16,7 @@ __all__ = ["taking_message_options"]
 def _instant(text: str) -> dt.datetime:
     try:
         return dt.datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise typer.BadParameter(f"it is like 2030-01-31T09:00+01:00, not {text!r}") from None
 
 

@@ -214,7 +214,10 @@ def _for_people(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}"
     if isinstance(value, dt.datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+        try:
+            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+        except OverflowError:  # at the end of the calendar
+            return value.isoformat(" ", "seconds")
     if isinstance(value, dt.timedelta):
         rounded = dt.timedelta(seconds=round(value.total_seconds()))
         seconds = f"{value.total_seconds():.3f}".rstrip("0").rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import sys
@@ -86,8 +87,9 @@ def as_json(text: str) -> Any:
 
 
 def _checked(text: bytes, what: str, hint: str = "") -> bytes:
+    text = text.removeprefix(codecs.BOM_UTF8)
     try:
-        json.loads(text)
+        json.loads(text.decode())
     except RecursionError:
         pass  # the library says how deep is too deep
     except ValueError as error:

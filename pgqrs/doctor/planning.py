@@ -19,7 +19,10 @@ from pgqrs.types import Finding
 __all__ = ["of_plan", "troubles"]
 
 _MOST_QUEUES: Final = 20
-_ARMS: Final = ("ready", "delayed", "expired")
+_ARMS: Final = {"ready": "ready", "delayed": "delayed", "expired": "leased"}
+"""The parts of a lease, and the states by whose index they go."""
+_LINE: Final = {"window": "ready"} | {arm: _ARMS[arm] for arm in ("delayed", "expired")}
+"""Where messages of one key hold others back, it is the first of the line that is looked at."""
 
 
 def of_plan(connection: Connection, terms: Terms) -> Iterator[Finding]:
@@ -51,12 +54,13 @@ def troubles(plan: dict[str, Any], table: str) -> list[str]:
     found = []
     if any(n["Node Type"] == "Seq Scan" and n["Relation Name"] == table for n in nodes):
         found.append(f"reads all of {table}")
-    for arm in _ARMS:
+    in_line = any(node.get("Subplan Name") == "CTE window" for node in nodes)
+    for arm, state in (_LINE if in_line else _ARMS).items():
         roots = [node for node in nodes if node.get("Subplan Name") == f"CTE {arm}"]
         below = [each for root in roots for each in _nodes(root)]
         if any(each["Node Type"].endswith("Sort") for each in below):
-            found.append(f"sorts what is {arm}")
-        wanted = f"{table}_{'leased' if arm == 'expired' else arm}"
+            found.append(f"sorts what is {'expired' if arm == 'expired' else state}")
+        wanted = f"{table}_{state}"
         if below and wanted not in {each.get("Index Name") for each in below}:
             found.append(f"does not use index {wanted}")
     return found

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from pgqrs.operations import queues
-from pgqrs.payload import encode
+from pgqrs.payload import Json, encode
 from pgqrs.statements import history as sql
 from pgqrs.types import ArchivedMessage
 
@@ -39,7 +39,7 @@ def erase(connection: Connection, schema: str, queue: str, ids: Sequence[int]) -
 
 def checked_part(part: Any) -> str:
     """Give a part of payloads as JSON text. Raises ValueError where every payload has it."""
-    if part in ({}, []):
+    if (part.value if isinstance(part, Json) else part) in ({}, []):
         raise ValueError("an empty filter matches everything: use purge_archive for that")
     return encode(part)
 
