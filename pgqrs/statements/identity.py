@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgqrs.models import Tables
 from pgqrs.statements.arrays import numbers
-from pgqrs.statements.keys import IDENTITY
+from pgqrs.statements.keys import IDENTITY, among
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
@@ -72,17 +72,23 @@ def forget(t: Tables) -> Executable:
     """
     k, a = t.keys, t.archive
     queue = bindparam("queue", type_=BigInteger)
-    mine = (a.c.queue_id == queue, a.c.id == any_(numbers("mids", BigInteger)))
-    locked = select(a.c.id).where(*mine).with_for_update(skip_locked=True).scalar_subquery()
-    chosen = (a.c.queue_id == queue, a.c.id == any_(func.array(locked)))
+    # One by one: before PostgreSQL 17 an array may be no reason to use an index.
+    mids = func.unnest(numbers("mids", BigInteger)).table_valued("mid").render_derived("mids")
+    locked = select(a.c.id).where(a.c.queue_id == queue, a.c.id == mids.c.mid).limit(_ONE)
+    held = locked.with_for_update(skip_locked=True).correlate(mids).lateral("held")
+    ids = select(held.c.id).select_from(mids.join(held, true())).scalar_subquery()
+    here = func.array(select(queue).scalar_subquery())
+    chosen = (a.c.queue_id == any_(here), a.c.id == any_(func.array(ids)))
     past = delete(a).where(*chosen).returning(a.c.id).cte("past")
     theirs = any_(func.array(select(past.c.id).scalar_subquery()))
     over = or_(k.c.number == any_(numbers("gone", BigInteger)), k.c.number == theirs)
-    named = (k.c.kind == IDENTITY, k.c.key == any_(bindparam("keys", type_=ARRAY(Text))))
-    keys = select(k.c.key).where(k.c.queue_id == queue, *named, over)
-    free = func.array(keys.with_for_update(skip_locked=True).scalar_subquery())
-    freed = delete(k).where(k.c.queue_id == queue, k.c.kind == IDENTITY, k.c.key == any_(free))
-    return select(past.c.id).add_cte(freed.cte("freed"))
+    array = bindparam("keys", type_=ARRAY(Text))
+    asked = func.unnest(array).table_valued("key").render_derived("asked")
+    named = (k.c.queue_id == queue, k.c.kind == IDENTITY, k.c.key == asked.c.key)
+    keys = select(k.c.kind, k.c.key).where(*named, over).limit(_ONE)
+    free = keys.with_for_update(skip_locked=True).correlate(asked).lateral("free")
+    those = select(free.c.kind, free.c.key).select_from(asked.join(free, true())).cte("those")
+    return select(past.c.id).add_cte(delete(k).where(among(t, those)).cte("freed"))
 
 
 def _one(table: Any, *where: ColumnElement[bool]) -> Any:

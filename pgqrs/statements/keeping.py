@@ -22,7 +22,6 @@ from sqlalchemy import (
     or_,
     select,
     true,
-    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -30,10 +29,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from pgqrs.models import LEASED, Tables
 from pgqrs.statements.acknowledge import archived
 from pgqrs.statements.columns import LEAVING
-from pgqrs.statements.keys import IDENTITY, KEEPING, ORDER, WINDOW
+from pgqrs.statements.keys import IDENTITY, KEEPING, ORDER, WINDOW, among
 from pgqrs.statements.options import option, seconds
 from pgqrs.statements.per_schema import per_schema
-from pgqrs.statements.planning import unestimated
 
 __all__ = ["look_after"]
 
@@ -60,14 +58,14 @@ def look_after(t: Tables) -> Executable:
     outdated = _outdated(t, due)
     again = _again(t, due, gone)
     k = t.keys
-    later = update(k).where(*_those(t, again))
+    later = update(k).where(among(t, again))
     kept = later.values(until=_until(t, again)).returning(k.c.key).cte("kept_keys")
     needed = select(again.c.key).where(again.c.key == due.c.key, again.c.kind == due.c.kind)
     # What this very statement deletes is still there for it.
     gone_now = due.c.number == any_(func.array(select(outdated.c.id).scalar_subquery()))
     unneeded = due.c.kind.in_([ORDER, WINDOW]) | ~_is_held(t, due) | gone_now
     over = select(due.c.kind, due.c.key).where(unneeded, ~needed.correlate(due).exists())
-    gone_keys = delete(k).where(*_those(t, over.cte("over")))
+    gone_keys = delete(k).where(among(t, over.cte("over")))
     dropped = gone_keys.returning(k.c.key).cte("dropped_keys")
     counts = [_count(each) for each in (kept, dropped, gone, outdated)]
     mode = select(t.queues.c.archive_mode).where(t.queues.c.id == _queue()).scalar_subquery()
@@ -82,15 +80,6 @@ def _due(t: Tables) -> CTE:
     of_queue = rows.where(k.c.queue_id == _queue(), k.c.until <= _upto(), come)
     some = of_queue.order_by(k.c.until).limit(_n()).with_for_update(skip_locked=True)
     return some.cte("due")
-
-
-def _those(t: Tables, some: CTE) -> tuple[ColumnElement[bool], ...]:
-    """Find keys in their index, whatever PostgreSQL expects: a join may read the whole table."""
-    k = t.keys
-    kinds = k.c.kind.in_([ORDER, WINDOW, IDENTITY, KEEPING])
-    among = any_(func.array(select(some.c.key).scalar_subquery()))
-    same = tuple_(k.c.kind, k.c.key).in_(select(some.c.kind, some.c.key))
-    return (k.c.queue_id == _queue(), kinds, k.c.key == among, unestimated(same))
 
 
 def _until(t: Tables, again: CTE) -> ColumnElement[Any]:
@@ -137,7 +126,9 @@ def _expired(t: Tables, due: CTE) -> CTE:
 def _outdated(t: Tables, due: CTE) -> CTE:
     a = t.archive
     over = a.c.archived_at + _time(a) <= func.statement_timestamp()
-    mine = (a.c.queue_id == _queue(), a.c.id == any_(_kept(due)), over)
+    # An array of one queue: with the queue itself, PostgreSQL 15 may read all of its history.
+    here = func.array(select(_queue()).scalar_subquery())
+    mine = (a.c.queue_id == any_(here), a.c.id == any_(_kept(due)), over)
     return delete(a).where(*mine).returning(a.c.id).cte("outdated")
 
 

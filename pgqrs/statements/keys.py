@@ -6,21 +6,27 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     ColumnElement,
     Double,
+    FromClause,
     SmallInteger,
     Text,
+    any_,
+    bindparam,
     cast,
     delete,
+    func,
     insert,
     literal_column,
     select,
+    true,
 )
 
 from pgqrs.models import Tables
 from pgqrs.statements.options import option, seconds
 
-__all__ = ["ADDED", "IDENTITY", "KEEPING", "ORDER", "WINDOW", "freed", "kept"]
+__all__ = ["ADDED", "IDENTITY", "KEEPING", "ORDER", "WINDOW", "among", "freed", "kept"]
 
 ORDER = literal_column("0", SmallInteger)
 """An ordering key: locked until the commit of who enqueues, so that ids are in commit order."""
@@ -47,6 +53,22 @@ def kept(t: Tables, added: CTE) -> CTE:
     }
     held = select(*row.values()).where(span.is_not(None))
     return insert(t.keys).from_select(list(row), held, include_defaults=False).cte("kept_for")
+
+
+def among(t: Tables, some: FromClause) -> ColumnElement[bool]:
+    """Say that a key of `queue` (its id) is one of `some` (kind, key).
+
+    Each is looked up in the index and found by its place: before PostgreSQL 17 an array of keys may
+    be no reason to use the index.
+    """
+    k, looked = t.keys, t.keys.alias("looked")
+    queue = bindparam("queue", type_=BigInteger)
+    same = (looked.c.queue_id == queue, looked.c.kind == some.c.kind, looked.c.key == some.c.key)
+    ctid: ColumnElement[Any] = literal_column("looked.ctid")
+    place = select(ctid.label("place")).select_from(looked).where(*same)
+    one = place.limit(literal_column("1")).correlate(some).lateral("one")
+    places = select(one.c.place).select_from(some.join(one, true())).scalar_subquery()
+    return literal_column(f'"{k.schema}".{k.name}.ctid') == any_(func.array(places))
 
 
 def freed(t: Tables, gone: CTE) -> CTE:
