@@ -32,7 +32,7 @@ KINDS = {
     "archive": {"outcomes"},
     "fail": {"waits"},
     "release": {"mids", "phase"},
-    "extend": {"mids", "span"},
+    "extend": {"mids", "spans"},
 }
 """Which parameters the statements of a run have."""
 POINTS = {
@@ -164,7 +164,7 @@ def now_of(cursor: Any) -> int:
 
 
 def instant_span(given: dict[str, Any]) -> int:
-    return round(given["span"].total_seconds() * 1_000_000)
+    return round(min(given["spans"]) * 1_000_000)
 
 
 class Handler:

@@ -92,6 +92,7 @@ def let_go(namespace: dict[str, Any]) -> None:
             value.dispose()
 
 
+@pytest.mark.timeout(300)  # a page of commands is many processes
 @pytest.mark.parametrize(("path", "tab"), list(runs()))
 def test_blocks_run_as_printed(
     path: Path, tab: str | None, database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

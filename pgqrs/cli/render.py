@@ -26,7 +26,8 @@ __all__ = ["Output", "console", "counted", "fields", "present", "printable"]
 _UNLIMITED: Final = 100_000
 _LONGEST_CELL: Final = 1_000
 _WHOLE: Final = {int, float, bool, dt.datetime, dt.timedelta, type(None)}
-"""What is not broken over lines."""
+"""What is not broken over lines, and neither is what is no longer than:"""
+_SHORT: Final = 12
 _COUNTS: Final = ("pending", "delayed", "locked", "archived", "dead", "total_messages")
 _HEADINGS: Final = {
     "consumer_worker_id": "worker id",
@@ -154,9 +155,9 @@ def present(picture: RenderableType, stream: TextIO | None = None) -> None:
     """Print a picture on standard output, in a pipe without the spaces at the ends of lines."""
     target = sys.stdout if stream is None else stream
     out = console(target)
+    if isinstance(picture, Table) and _width(picture, out) > out.width:
+        picture.padding = 0
     if out.is_terminal:
-        if isinstance(picture, Table) and _width(picture, out) > out.width:
-            picture.padding = 0
         out.print(picture)
         return
     with out.capture() as printed:
@@ -183,7 +184,8 @@ def _table(records: list[dict[str, Any]], columns: Sequence[str]) -> Table:
     for name in columns:
         kinds = {type(record[name]) for record in records}
         justify: JustifyMethod = "right" if kinds <= {int, float, type(None)} else "left"
-        whole = kinds <= _WHOLE and bool(records)
+        cells = (_cell(name, record[name], record) for record in records)
+        whole = kinds <= _WHOLE or max((cell.cell_len for cell in cells), default=0) <= _SHORT
         table.add_column(_heading(name), justify=justify, overflow="fold", no_wrap=whole)
     for record in records:
         table.add_row(*(_cell(name, record[name], record) for name in columns))
