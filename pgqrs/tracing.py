@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from pgqrs import hook
 from pgqrs._version import __version__
+from pgqrs.call import TogetherError
 from pgqrs.outcome import Dead, Retry
 from pgqrs.types import QueueMessage
 
@@ -105,6 +106,8 @@ class _Sent:
         def send(connection: Connection) -> T:
             try:
                 result = step(connection)
+            except TogetherError:  # it is done again at once
+                raise
             except BaseException as error:
                 self.done(error)
                 raise

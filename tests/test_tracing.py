@@ -186,6 +186,18 @@ def test_what_is_refused_is_an_error_of_its_span(
     ] * 2
 
 
+def test_what_is_done_again_in_a_transaction_is_one_span(
+    config: Config, admin: Admin, spans: InMemorySpanExporter
+) -> None:
+    """The first message of a producer that learns of its queue's policy is no error."""
+    admin.create_queue("short", policy="short")
+    with Producer(config, "short") as producer:
+        producer.enqueue(1, message_id="8a1f5c1e-0000-4000-8000-000000000001")
+    (span,) = named(spans, "send short")
+    assert span.status.status_code is StatusCode.UNSET
+    assert not span.events
+
+
 def test_without_it_nothing_is_added_and_nothing_is_loaded(config: Config) -> None:
     """Messages have no headers, handlers are called as they are, and the extra is not needed."""
     assert traced_handler("mails", print, is_async=False) is print
