@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -97,16 +97,15 @@ class Leaser:
         missing = terms.size - len(lease.messages)
         if not (missing and goes_on and time.monotonic() >= self._wide_from):
             return lease
-        began = time.monotonic()
-        try:
+
+        def widely() -> Lease:
+            began = time.monotonic()
             more, _ = turn(terms._replace(size=missing), policy, wide=True)
-        except Exception:
-            if lease.messages:  # which are leased; the next call meets what is wrong
-                return lease
-            raise
-        now = time.monotonic()
-        self._wide_from = now if more.messages else now + _REST * (now - began)
-        return replace(more, messages=in_order(lease.messages + more.messages))
+            now = time.monotonic()
+            self._wide_from = now if more.messages else now + _REST * (now - began)
+            return more
+
+        return _with(lease, widely)
 
     def _bounds(self) -> Bounds | None:
         return None if self._steps.joined else self.floor.bounds()
@@ -118,10 +117,15 @@ class Leaser:
         missing = terms.size - len(lease.messages)
         if bounds is None or not missing:
             return lease
-        try:
-            more = self._once(connection, terms._replace(size=missing))
-        except Exception:
-            if lease.messages:  # which are leased; the next call meets what is wrong
-                return lease
-            raise
-        return replace(more, messages=in_order(lease.messages + more.messages))
+        return _with(lease, lambda: self._once(connection, terms._replace(size=missing)))
+
+
+def _with(lease: Lease, again: Callable[[], Lease]) -> Lease:
+    """Give what was leased with what another look finds."""
+    try:
+        more = again()
+    except Exception:
+        if lease.messages:  # which are leased; the next call meets what is wrong
+            return lease
+        raise
+    return replace(more, messages=in_order(lease.messages + more.messages))

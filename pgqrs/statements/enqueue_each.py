@@ -41,7 +41,7 @@ from pgqrs.statements.keys import ADDED, IDENTITY, KEEPING, ORDER, WINDOW, kept
 from pgqrs.statements.options import seconds
 from pgqrs.statements.per_schema import per_schema
 
-__all__ = ["enqueue_each", "undo"]
+__all__ = ["enqueue_each", "renew", "undo"]
 
 _FIELDS: dict[str, Any] = {
     "rank": SmallInteger,
@@ -123,7 +123,7 @@ def undo(t: Tables) -> Executable:
     )
     texts = func.array(select(cast(func.unnest(mids), Text)).scalar_subquery())
     kept = delete(k).where(
-        k.c.queue_id == bindparam("queue", type_=BigInteger),
+        k.c.queue_id == _queue_id(),
         *(k.c.kind == KEEPING, k.c.key == any_(texts)),
     )
     gone = delete(m).where(m.c.id == any_(mids))

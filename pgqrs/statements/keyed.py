@@ -39,7 +39,6 @@ from pgqrs.policy import QueuePolicy
 from pgqrs.statements.planning import unestimated
 
 __all__ = [
-    "KEPT_OUT",
     "LEASED_OTHERWISE",
     "TAKES_TURNS",
     "Line",
@@ -57,7 +56,7 @@ TAKES_TURNS: Final = frozenset({QueuePolicy.SINGLETON, QueuePolicy.STATELY, Queu
 LEASED_OTHERWISE: Final = TAKES_TURNS | {QueuePolicy.SHORT}
 """The policies under which the plain lease is not enough."""
 
-KEPT_OUT: Final = frozenset({QueuePolicy.SHORT, QueuePolicy.STATELY, QueuePolicy.EXCLUSIVE})
+_KEPT_OUT: Final = frozenset({QueuePolicy.SHORT, QueuePolicy.STATELY, QueuePolicy.EXCLUSIVE})
 """The policies under which a message may keep another one out."""
 
 _ZERO: ColumnElement[int] = literal_column("0")
@@ -76,7 +75,7 @@ def slot_of(
     `number` is its id; `leased` says whether it ever was, if it may have been.
     """
     alone = policy == _text(QueuePolicy.EXCLUSIVE)
-    apart = policy.in_([_text(each) for each in sorted(KEPT_OUT)])
+    apart = policy.in_([_text(each) for each in sorted(_KEPT_OUT)])
     begun = [] if leased is None else [(leased, -number)]
     return case((key.is_(None), null()), (alone, _ZERO), *begun, (apart, _ZERO), else_=number)
 
@@ -87,7 +86,7 @@ def stands_at(
     """Say that a message stands where no other of its key may."""
     m = t.messages.alias("standing")
     where = (m.c.queue_id == queue, m.c.key == key, m.c.key_slot == _ZERO)
-    found = select(m.c.id).where(*where).limit(literal_column("1"))
+    found = select(m.c.id).where(*where).limit(_ONE)
     return found.correlate(*outer).scalar_subquery().is_not(None)
 
 
@@ -124,8 +123,7 @@ def free(t: Tables, policy: QueuePolicy) -> ColumnElement[bool]:
 
 def window(t: Tables) -> CTE:
     """Give the first of the ready line: few, since most of them may be held back."""
-    most = select(bindparam("n", type_=BigInteger) * literal_column("4") + literal_column("16"))
-    return _line(t, most).cte("window")
+    return _line(t, select(_reach())).cte("window")
 
 
 def beyond(t: Tables, policy: QueuePolicy) -> CTE:
@@ -142,7 +140,7 @@ def beyond(t: Tables, policy: QueuePolicy) -> CTE:
     first = rows.where(waits.c.key_slot >= _ZERO).order_by(waits.c.key_slot)
     again = rows.where(waits.c.key_slot < _ZERO).order_by(waits.c.key_slot.desc())
     heads = union_all(first, again).lateral("head")
-    one = select(bindparam("n", type_=BigInteger))
+    one = select(_number())
     keyless = _line(t, one, unestimated(m.c.key.is_(None))).subquery("keyless")
     found = select(heads.c.id).select_from(each.join(heads, true()))
     return union_all(found, select(keyless.c.id)).cte("beyond")
@@ -178,6 +176,10 @@ class Line(NamedTuple):
         ids = union_all(*(select(each.c.id) for each in every))
         return one_of_a_key(t, self.policy, ids, most, unestimated(t.messages.c.state == READY))
 
+    def goes_on(self) -> ColumnElement[bool]:
+        """Say that there may be more than the window has."""
+        return select(func.count()).select_from(self.window).scalar_subquery() >= _reach()
+
 
 def one_of_a_key(
     t: Tables,
@@ -194,7 +196,7 @@ def one_of_a_key(
     found = rows.where(
         m.c.id == any_(func.array(ids.scalar_subquery())), *where, free(t, policy)
     ).subquery("found")
-    one = found.c.key.is_(None) | (found.c.place == literal_column("1"))
+    one = found.c.key.is_(None) | (found.c.place == _ONE)
     best = select(found.c.id).where(one).order_by(found.c.priority.desc(), found.c.id)
     return best.limit(most)
 
@@ -203,12 +205,20 @@ def _none(t: Tables, other: FromClause, *where: Any) -> ColumnElement[bool]:
     # Not EXISTS, for which PostgreSQL may read all of the others at once.
     m = t.messages
     same = (other.c.queue_id == m.c.queue_id, other.c.key == m.c.key, other.c.id != m.c.id)
-    rows = select(other.c.id).where(*same, *where).limit(literal_column("1"))
+    rows = select(other.c.id).where(*same, *where).limit(_ONE)
     return rows.correlate(m).scalar_subquery().is_(None)
 
 
 def _text(policy: QueuePolicy) -> ColumnElement[str]:
     return literal_column(f"'{policy.value}'", Text)
+
+
+def _reach() -> ColumnElement[int]:
+    return _number() * literal_column("4") + literal_column("16")
+
+
+def _number() -> ColumnElement[int]:
+    return bindparam("n", type_=BigInteger)
 
 
 def _queue() -> ColumnElement[int]:

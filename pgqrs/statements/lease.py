@@ -112,9 +112,8 @@ def lease_in_turn(schema: str, policy: QueuePolicy, *, wide: bool) -> Executable
     mine = turn(t, me)
     lost = select(func.count() == literal_column("0")).select_from(mine).scalar_subquery()
     line = Line(policy, window(t), beyond(t, policy) if wide else None)
-    count = select(func.count()).select_from(line.window).scalar_subquery()
-    goes_on = count >= _number() * literal_column("4") + literal_column("16")
-    turns: Executable = leasing(t, me.c.may & lost, goes_on, line=line, who=(me, ~lost))
+    more = (me.c.may & lost, line.goes_on())
+    turns: Executable = leasing(t, *more, line=line, who=(me, ~lost))
     return turns
 
 

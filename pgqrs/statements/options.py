@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Interval, Text, cast, literal_column
 
-__all__ = ["SECOND", "option", "seconds"]
+__all__ = ["option", "seconds"]
 
-SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
+_SECOND: ColumnElement[Any] = literal_column("interval '1 second'")
 
 
 def option(source: FromClause, name: str, kind: Any) -> ColumnElement[Any]:
@@ -19,4 +19,4 @@ def option(source: FromClause, name: str, kind: Any) -> ColumnElement[Any]:
 
 def seconds(number: ColumnElement[float]) -> ColumnElement[Any]:
     """Give a number of seconds as an interval."""
-    return number.op("*", precedence=8, return_type=Interval())(SECOND)
+    return number.op("*", precedence=8, return_type=Interval())(_SECOND)
