@@ -223,11 +223,11 @@ def test_a_thread_past_its_limit_loses_its_lease(
     """Its slot stays taken, its lease runs out, its result is refused, another attempt counts."""
     config = Config.from_dsn(dsn, default_lock_time_seconds=0.5)
     go = threading.Event()
-    seen: list[tuple[int, int]] = []
+    seen: list[int] = []
 
     def handler(message: QueueMessage) -> str:
-        seen.append((message.payload, message.read_ct))
-        if message.read_ct == 1:
+        seen.append(message.read_ct)
+        if len(seen) == 1:
             go.wait(20)
             return "late"
         return "in time"
@@ -236,7 +236,9 @@ def test_a_thread_past_its_limit_loses_its_lease(
     with working(config, handler, timeout=0.2, concurrency=2, prefetch=0):
         until(lambda: archived(admin))
         go.set()
-    assert seen == [(1, 1), (1, 2)]
+    # On a busy machine a lease may run out before its handler begins, and is not counted here.
+    assert len(seen) == 2
+    assert seen[0] < seen[1]
     assert archived(admin)[1].output == "in time"
 
 

@@ -16,7 +16,7 @@ import typer
 from pgqrs.cli.failures import UsageError
 from pgqrs.cli.progress import counting
 from pgqrs.cli.render import counted
-from pgqrs.errors import PayloadError
+from pgqrs.errors import PartlyEnqueuedError, PayloadError
 
 if TYPE_CHECKING:
     from pgqrs.cli.options import Options
@@ -67,14 +67,28 @@ def send_from(source: BinaryIO, options: Options, queue: str, *, lines: bool, **
 
 def _send_lines(producer: Producer, lines: BinaryIO, how: dict[str, Any]) -> int:
     # In batches that are each a commit; nothing is read further than needed.
+    at = _Place()
     with counting("sent", if_=lines is not sys.stdin.buffer or not sys.stdin.isatty()) as tell:
-        return producer.batch_enqueue(_payloads(lines, tell), atomic=False, **how)
+        try:
+            return producer.batch_enqueue(_payloads(lines, tell, at), atomic=False, **how)
+        except PartlyEnqueuedError as error:
+            cause = error.__cause__
+            if not isinstance(cause, PayloadError) or cause.index is None:
+                raise
+            refused = PayloadError(f"line {at.line}: {cause.__cause__}", cause.path)
+            raise PartlyEnqueuedError(error.enqueued, refused) from refused
 
 
-def _payloads(lines: BinaryIO, tell: Callable[[int], None]) -> Iterator[bytes]:
-    for number, line in enumerate(lines, 1):
+class _Place:
+    """The line that was read last: the library looks at each before the next is read."""
+
+    line = 0
+
+
+def _payloads(lines: BinaryIO, tell: Callable[[int], None], at: _Place) -> Iterator[bytes]:
+    for at.line, line in enumerate(lines, 1):
         if text := line.strip():
-            yield _checked(text, f"line {number}")
+            yield _checked(text, f"line {at.line}")
             tell(1)
 
 
