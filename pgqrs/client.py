@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar, Unpack, overload
+from typing import Any, Generic, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
@@ -37,11 +37,6 @@ __all__ = [
 
 B = TypeVar("B", bound=BaseModel)
 W = TypeVar("W")
-
-STRICT: Final[dict[str, Any]] = {"on_conflict": "raise"}
-"""What a face that gives ids needs of an enqueue: every message has one."""
-WHOLE: Final = {**STRICT, "atomic": True}
-"""And of a batch: all or none."""
 
 
 class CreateQueueOptions:
@@ -119,6 +114,17 @@ class PerQueue(Generic[W]):
             return self._workers[queue]
 
 
+def with_an_id(options: dict[str, Any]) -> dict[str, Any]:
+    """Give options of an enqueue that has an id for each message. Raises TypeError for others."""
+    refused = sorted({"on_conflict", "atomic"}.intersection(options))
+    if refused:
+        raise TypeError(
+            f"{refused[0]}= is not for a client, which gives the id of each message: "
+            "use a Producer, which can skip a message or send parts of a batch"
+        )
+    return options
+
+
 class ClientAdmin(Admin):
     """An Admin that also takes what is to be created as `CreateQueueOptions`."""
 
@@ -144,7 +150,7 @@ class ClientProducer(Closing):
     """Adds messages to any queue, and gives their ids.
 
     The options are those of `Producer`, but for those under which there may be no id: `on_conflict`
-    and `atomic`.
+    and `atomic` are a TypeError.
     """
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
@@ -153,20 +159,18 @@ class ClientProducer(Closing):
     def enqueue(self, queue: str, message: Any, **options: Any) -> int:
         """Add one message, and give its id; otherwise as `Producer.enqueue`."""
         producer = self._producers.of(queue)
-        added: Any = producer.enqueue(message, **STRICT, **options)
-        return int(added.id)
+        return int(producer.enqueue(message, **with_an_id(options)).id)
 
     def batch_enqueue(self, queue: str, messages: Iterable[Any], **options: Any) -> list[int]:
         """Add many, all or none, and give their ids in order; as `Producer.batch_enqueue`."""
         producer = self._producers.of(queue)
-        added: list[QueueMessage] = producer.batch_enqueue(messages, **WHOLE, **options)
+        added = producer.batch_enqueue(messages, **with_an_id(options))
         return [message.id for message in added]
 
     def enqueue_delayed(self, queue: str, message: Any, delay: Duration, **options: Any) -> int:
         """Add one that is due after `delay`, and give its id; as `Producer.enqueue_delayed`."""
         producer = self._producers.of(queue)
-        added: Any = producer.enqueue_delayed(message, delay, **STRICT, **options)
-        return int(added.id)
+        return int(producer.enqueue_delayed(message, delay, **with_an_id(options)).id)
 
     def close(self) -> None:
         """Close the producer of each queue. Idempotent."""

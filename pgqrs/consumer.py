@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from pgqrs.binding import EngineBinding
 from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
+from pgqrs.errors import SchemaMissingError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Report
@@ -208,7 +210,8 @@ class Consumer(BoundWorker[ConsumerSteps]):
                 and self._own is self.binding
                 and self._steps.ledger.fences()
             ):
-                self.binding.run(self._steps.releasing_all())
+                with suppress(SchemaMissingError):  # nothing to give back to
+                    self.binding.run(self._steps.releasing_all())
         finally:
             self._let_go()
 

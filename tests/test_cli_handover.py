@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -170,7 +171,7 @@ def test_lines_are_messages(
     said = " ".join(complaints.split())
     assert "1000 messages of the batch are enqueued, and then: line 1003 is not JSON text" in said
     assert admin.queue_metrics("q").pending == 3500
-    path.write_text('\n\n{"a": 1}\n\nNaN\n')
+    path.write_bytes(codecs.BOM_UTF8 + b'\n\n{"a": 1}\n\nNaN\n')
     status, _, complaints = line("message", "send", "q", "--file", path, "--ndjson")
     assert (status, "line 5: payload contains NaN" in " ".join(complaints.split())) == (1, True)
 

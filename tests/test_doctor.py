@@ -18,7 +18,7 @@ from bouncer import PROGRAM, bouncer
 from sqlalchemy import URL, Engine, create_engine, text
 from waiting import until
 
-from pgqrs import Admin, Config, Consumer, Producer, QueuePolicy, migrations
+from pgqrs import Admin, Config, Consumer, PgqrsError, Producer, QueuePolicy, migrations
 from pgqrs.aio import AsyncAdmin
 from pgqrs.cli.app import run as run_line
 from pgqrs.doctor import CHECKS, Terms, examine
@@ -169,6 +169,17 @@ def test_ids_behind_the_rows(
         assert command(found.remedy) == 0
         assert producer.enqueue("1").id == 10
     assert admin.bump_ids() == {}
+
+
+def test_ids_are_not_moved_blindly(role: str, url: URL, engine: Engine, admin: Admin) -> None:
+    """A role that may not see what was given out last is told so, and moves nothing."""
+    admin.create_queue("q")
+    execute(engine, f"GRANT USAGE ON SCHEMA pgqrs TO {role}")
+    execute(engine, f"GRANT SELECT ON ALL TABLES IN SCHEMA pgqrs TO {role}")
+    config = Config.from_dsn(url.set(username=role, password="secret").render_as_string(False))
+    with Admin(config) as tenant, pytest.raises(PgqrsError, match="given out for pgqrs_queues: GR"):
+        tenant.bump_ids()
+    assert admin.create_queue("next").id == 2
 
 
 def test_workers_that_ended_without_a_word(

@@ -7,7 +7,7 @@ import pytest
 from shape import OURS, connected, plain, run, tables_in
 from sqlalchemy import URL, Engine
 
-from pgqrs import Admin, Config, DatabaseError
+from pgqrs import Admin, Config, Consumer, DatabaseError, Producer
 
 pytestmark = pytest.mark.matrix
 
@@ -32,6 +32,15 @@ def test_a_dry_run_of_uninstall_only_prints(engine: Engine, admin: Admin) -> Non
     with psycopg.connect(plain(engine.url), autocommit=True) as connection:
         connection.execute(printed.encode())
     assert run(engine, "SELECT to_regnamespace('pgqrs') IS NULL")[0][0]
+
+
+def test_what_is_open_can_be_closed_afterwards(config: Config, admin: Admin) -> None:
+    """Workers have nothing left to sign off from, and end without a complaint."""
+    admin.create_queue("q")
+    with Producer(config, "q") as producer, Consumer(config, "q") as consumer:
+        producer.enqueue(1)
+        assert consumer.dequeue() is not None
+        admin.uninstall()
 
 
 @pytest.mark.parametrize(

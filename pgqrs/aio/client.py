@@ -13,7 +13,7 @@ from pgqrs.aio.admin import AsyncAdmin
 from pgqrs.aio.binding import AsyncBinding, bound
 from pgqrs.aio.consumer import AsyncConsumer
 from pgqrs.aio.producer import AsyncProducer
-from pgqrs.client import STRICT, WHOLE, CreateQueueOptions, PerQueue, ReadOptions
+from pgqrs.client import CreateQueueOptions, PerQueue, ReadOptions, with_an_id
 from pgqrs.closing import AsyncClosing
 from pgqrs.config import Config
 from pgqrs.consumer_steps import as_typed
@@ -55,7 +55,7 @@ class AsyncClientProducer(AsyncClosing):
     """Adds messages to any queue, and gives their ids.
 
     The options are those of `Producer`, but for those under which there may be no id: `on_conflict`
-    and `atomic`.
+    and `atomic` are a TypeError.
     """
 
     def __init__(self, bind: Any, config: Config | None = None) -> None:
@@ -64,13 +64,13 @@ class AsyncClientProducer(AsyncClosing):
     async def enqueue(self, queue: str, message: Any, **options: Any) -> int:
         """Add one message, and give its id; otherwise as `Producer.enqueue`."""
         producer = self._producers.of(queue)
-        added: Any = await producer.enqueue(message, **STRICT, **options)
+        added = await producer.enqueue(message, **with_an_id(options))
         return int(added.id)
 
     async def batch_enqueue(self, queue: str, messages: Iterable[Any], **options: Any) -> list[int]:
         """Add many, all or none, and give their ids in order; as `Producer.batch_enqueue`."""
         producer = self._producers.of(queue)
-        added: list[QueueMessage] = await producer.batch_enqueue(messages, **WHOLE, **options)
+        added = await producer.batch_enqueue(messages, **with_an_id(options))
         return [message.id for message in added]
 
     async def enqueue_delayed(
@@ -78,7 +78,7 @@ class AsyncClientProducer(AsyncClosing):
     ) -> int:
         """Add one that is due after `delay`, and give its id; as `Producer.enqueue_delayed`."""
         producer = self._producers.of(queue)
-        added: Any = await producer.enqueue_delayed(message, delay, **STRICT, **options)
+        added = await producer.enqueue_delayed(message, delay, **with_an_id(options))
         return int(added.id)
 
     async def close(self) -> None:

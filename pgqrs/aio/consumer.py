@@ -15,7 +15,7 @@ from pgqrs.aio.binding import AsyncEngineBinding
 from pgqrs.aio.running import in_a_thread, run_loop
 from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
-from pgqrs.errors import PgqrsError
+from pgqrs.errors import PgqrsError, SchemaMissingError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Report
@@ -212,7 +212,8 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
                 and self._own is self.binding
                 and self._steps.ledger.fences()
             ):
-                await self.binding.run(self._steps.releasing_all())
+                with suppress(SchemaMissingError):  # nothing to give back to
+                    await self.binding.run(self._steps.releasing_all())
         finally:
             await self._let_go()
 

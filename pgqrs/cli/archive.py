@@ -12,7 +12,7 @@ from pgqrs.cli.formats import Format
 from pgqrs.cli.message import MessageIds
 from pgqrs.cli.options import options_of
 from pgqrs.cli.progress import counting
-from pgqrs.cli.render import counted, fields
+from pgqrs.cli.render import counted, field_names, fields
 from pgqrs.cli.sending import as_json
 
 __all__ = ["Limit", "app"]
@@ -42,7 +42,7 @@ def list_(
     options = options_of(context)
     with options.admin() as admin:
         found = admin.archived_messages(queue, status, limit, offset)
-        options.output.many(found, _COLUMNS, "nothing is archived")
+        options.output.many(found, _COLUMNS, "nothing is archived", _fields())
 
 
 @app.command(epilog="Example: pgqrs archive replay 17 18")
@@ -85,7 +85,7 @@ def export(context: typer.Context, queue: Queue, *, status: Status = None) -> No
     beside = options.out is not None or not sys.stdout.isatty()
     with options.admin() as admin:
         page = admin.archived_after(queue, 0, _PAGE, status)
-        with options.output.lines() as lines, counting("exported", if_=beside) as tell:
+        with options.output.lines(_fields()) as lines, counting("exported", if_=beside) as tell:
             while page:
                 for message in page:
                     lines.add(fields(message))
@@ -140,3 +140,9 @@ def erase(
         count = admin.erase_archived(queue, ids or None, containing=part)
     said = f"erased {counted(count, 'archived message')}"
     options.output.done(said, queue_name=queue, erased=count)
+
+
+def _fields() -> list[str]:
+    from pgqrs.types import ArchivedMessage
+
+    return field_names(ArchivedMessage)

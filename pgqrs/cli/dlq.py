@@ -9,7 +9,7 @@ import typer
 from pgqrs.cli.archive import Limit
 from pgqrs.cli.failures import abort, confirm
 from pgqrs.cli.options import options_of
-from pgqrs.cli.render import counted, fields
+from pgqrs.cli.render import counted, field_names, fields
 
 if TYPE_CHECKING:
     from pgqrs.admin import Admin
@@ -21,16 +21,20 @@ app = typer.Typer(name="dlq", help="Look at dead letters, send them back, and em
 
 Name = Annotated[str, typer.Argument(help="The name of the dead letter queue.")]
 
-_COLUMNS = ("id", "state", "died_in", "died_as", "enqueued_at", "error", "payload")
+_OF_LETTERS = ("died_in", "died_as")
+_COLUMNS = ("id", "state", *_OF_LETTERS, "enqueued_at", "error", "payload")
 
 
 @app.command("list", epilog="Example: pgqrs dlq list my_dead_letters")
 def list_(context: typer.Context, queue: Name, *, limit: Limit = 100) -> None:
     """List the messages of a dead letter queue, with where they died, as which message, and why."""
+    from pgqrs.message_info import MessageInfo
+
     options = options_of(context)
     with options.admin() as admin:
         letters = [_letter(message) for message in admin.messages(queue, limit)]
-        options.output.many(letters, _COLUMNS, "there are no dead letters")
+        every = [*field_names(MessageInfo), *_OF_LETTERS]
+        options.output.many(letters, _COLUMNS, "there are no dead letters", every)
 
 
 @app.command(epilog="Example: pgqrs dlq replay my_dead_letters --limit 10")

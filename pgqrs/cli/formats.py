@@ -12,11 +12,20 @@ import datetime as dt
 import io
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, Protocol, TextIO
 
-__all__ = ["JSON_FIELDS", "Format", "Rows", "document", "fields", "json_line", "rows"]
+__all__ = [
+    "JSON_FIELDS",
+    "Format",
+    "Rows",
+    "document",
+    "field_names",
+    "fields",
+    "json_line",
+    "rows",
+]
 
 JSON_FIELDS: Final = ("payload", "headers", "output", "error", "options")
 """Fields that are JSON in the database."""
@@ -61,10 +70,15 @@ def document(form: Format, value: Any, columns: Sequence[str], *, ascii_only: bo
     return text.getvalue()
 
 
-def rows(form: Format, stream: TextIO) -> Rows:
-    """Give what prints things one by one: lines of JSON, documents of YAML's list, or CSV."""
+def rows(form: Format, stream: TextIO, columns: Sequence[str]) -> Rows:
+    """Give what prints things one by one: lines of JSON, documents of YAML's list, or CSV.
+
+    `columns` are the header of a CSV, which comes at once.
+    """
     if form is Format.CSV:
-        return _Csv(stream)
+        lines = _Csv(stream)
+        lines.begin(columns)
+        return lines
     return _YamlItems(stream) if form is Format.YAML else _JsonLines(stream)
 
 
@@ -95,15 +109,11 @@ class _Csv(_ToStream):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._writer = csv.writer(stream, lineterminator="\n")
-        self._begun = False
 
-    def begin(self, names: Any) -> None:
-        self._begun = True
+    def begin(self, names: Iterable[str]) -> None:
         self._writer.writerow(names)
 
     def add(self, record: Record) -> None:
-        if not self._begun:
-            self.begin(record)
         self._writer.writerow([_cell(name, value) for name, value in record.items()])
 
 
@@ -145,7 +155,11 @@ def fields(value: Any) -> dict[str, Any]:
     """Give the public fields of one of the library's values, and its properties."""
     if isinstance(value, Mapping):
         return dict(value)
-    stored = [field.name for field in dataclasses.fields(value)]
-    computed = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
-    names = [n for n in stored if not n.startswith("_") and not n.endswith("_json")]
-    return {name: getattr(value, name) for name in (*names, *computed)}
+    return {name: getattr(value, name) for name in field_names(type(value))}
+
+
+def field_names(kind: type[Any]) -> list[str]:
+    """Name what `fields` gives of a value of this type."""
+    stored = [field.name for field in dataclasses.fields(kind)]
+    computed = [name for name, item in vars(kind).items() if isinstance(item, property)]
+    return [n for n in stored if not n.startswith("_") and not n.endswith("_json")] + computed

@@ -8,6 +8,7 @@ import typer
 
 from pgqrs.cli.exposition import Listen, serve
 from pgqrs.cli.options import Options, options_of
+from pgqrs.cli.render import field_names
 
 __all__ = ["Exact", "app", "show"]
 
@@ -32,10 +33,13 @@ def metrics(context: typer.Context, *, exact: Exact = False, listen: Listen = No
 
 def show(options: Options, name: str | None, *, exact: bool) -> None:
     """Print the measures of a queue, or of all."""
+    from pgqrs.queue_metrics import QueueMetrics
+
     with options.admin() as admin:
         if name is not None:
-            found = admin.queue_metrics(name, exact=exact)
-            options.output.one(found, (*_METRICS, *_TOTAL, *_RATES, *_OLDEST, "unhandled_types"))
+            one = admin.queue_metrics(name, exact=exact)
+            options.output.one(one, (*_METRICS, *_TOTAL, *_RATES, *_OLDEST, "unhandled_types"))
         else:
-            every = admin.all_queues_metrics(exact=exact)
-            options.output.many(every, (*_METRICS, *_RATES, *_OLDEST), "there are no queues")
+            found = admin.all_queues_metrics(exact=exact)
+            columns, every = (*_METRICS, *_RATES, *_OLDEST), field_names(QueueMetrics)
+            options.output.many(found, columns, "there are no queues", every)

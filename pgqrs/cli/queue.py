@@ -10,7 +10,7 @@ import typer
 from pgqrs.cli import metrics as measured
 from pgqrs.cli.failures import UsageError, confirm
 from pgqrs.cli.options import options_of
-from pgqrs.cli.render import counted
+from pgqrs.cli.render import counted, field_names
 from pgqrs.cli.taking import taking
 from pgqrs.policy import QueuePolicy
 
@@ -102,10 +102,12 @@ def create(
 @app.command("list", epilog="Example: pgqrs queue list")
 def list_(context: typer.Context) -> None:
     """List all queues, by name."""
+    from pgqrs.types import QueueInfo
+
     options = options_of(context)
     with options.admin() as admin:
         nothing = "there are no queues: create one with `pgqrs queue create`"
-        options.output.many(admin.list_queues(), _COLUMNS, nothing)
+        options.output.many(admin.list_queues(), _COLUMNS, nothing, field_names(QueueInfo))
 
 
 @app.command(epilog="Example: pgqrs queue get my_queue")
@@ -136,10 +138,12 @@ def messages(
     offset: Annotated[int, typer.Option(min=0, metavar="N", help="How many to pass over.")] = 0,
 ) -> None:
     """List messages of a queue: those that are ready, then the delayed, then the leased."""
+    from pgqrs.message_info import MessageInfo
+
     options = options_of(context)
     with options.admin() as admin:
         found = admin.messages(name, limit, offset)
-        options.output.many(found, _MESSAGES, "there are no messages")
+        options.output.many(found, _MESSAGES, "there are no messages", field_names(MessageInfo))
 
 
 @app.command(epilog="Example: pgqrs queue purge my_queue --yes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
-from pgqrs.cli.render import fields
+from pgqrs.cli.render import field_names, fields
 
 if TYPE_CHECKING:
     from pgqrs.cli.options import Options
@@ -22,7 +22,7 @@ def read_now(options: Options, queue: str, count: int, lock_time: float | None) 
 
     with Consumer(options.config(), queue) as consumer:
         messages = consumer.dequeue_batch(count, lock_time)
-        options.output.many(map(_record, messages), _COLUMNS, "no message is due")
+        options.output.many(map(_record, messages), _COLUMNS, "no message is due", _fields())
         consumer.close(release=False)
 
 
@@ -34,7 +34,8 @@ def follow(options: Options, queue: str, count: int | None, lock_time: float | N
     from pgqrs.consumer import Consumer
 
     told: list[int] = []
-    with Consumer(options.config(), queue) as consumer, options.output.rows(_COLUMNS) as rows:
+    printing = options.output.rows(_COLUMNS, _fields())
+    with Consumer(options.config(), queue) as consumer, printing as rows:
 
         def stop(number: int, _frame: Any) -> None:
             told.append(number)
@@ -61,3 +62,9 @@ def _record(message: QueueMessage) -> dict[str, Any]:
     from pgqrs.handover import lease_of
 
     return {**fields(message), "lease": str(lease_of(message))}
+
+
+def _fields() -> list[str]:
+    from pgqrs.types import QueueMessage
+
+    return [*field_names(QueueMessage), "lease"]

@@ -18,10 +18,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from pgqrs.cli.formats import JSON_FIELDS, Format, Rows, document, fields, rows
+from pgqrs.cli.formats import JSON_FIELDS, Format, Rows, document, field_names, fields, rows
 from pgqrs.errors import PgqrsError
 
-__all__ = ["Output", "console", "counted", "fields", "present", "printable"]
+__all__ = ["Output", "console", "counted", "field_names", "fields", "present", "printable"]
 
 _UNLIMITED: Final = 100_000
 _LONGEST_CELL: Final = 1_000
@@ -65,11 +65,20 @@ class Output:
         with self.stream() as stream:
             present(table, stream)
 
-    def many(self, values: Iterable[Any], columns: Sequence[str], nothing: str) -> None:
-        """Print things: a table of some fields, or an array of all; `nothing` if there is none."""
+    def many(
+        self,
+        values: Iterable[Any],
+        columns: Sequence[str],
+        nothing: str,
+        every: Sequence[str] = (),
+    ) -> None:
+        """Print things: a table of some fields, or an array of all; `nothing` if there is none.
+
+        `every` names all the fields where they are more, for the heading of a CSV without rows.
+        """
         records = [fields(value) for value in values]
         if self.for_programs:
-            self._document(records, columns)
+            self._document(records, every or columns)
         elif records:
             with self.stream() as stream:
                 present(_table(records, columns), stream)
@@ -84,16 +93,16 @@ class Output:
             self._sentence(sentence)
 
     @contextmanager
-    def rows(self, columns: Sequence[str]) -> Iterator[Rows]:
+    def rows(self, columns: Sequence[str], every: Sequence[str]) -> Iterator[Rows]:
         """Give what prints things as they come: a line of some fields each, or all for programs."""
         with self.stream() as stream:
-            yield rows(self.form, stream) if self.for_programs else _Lines(stream, columns)
+            yield rows(self.form, stream, every) if self.for_programs else _Lines(stream, columns)
 
     @contextmanager
-    def lines(self) -> Iterator[Rows]:
+    def lines(self, every: Sequence[str]) -> Iterator[Rows]:
         """Give what prints things as they come for programs, also where no format was asked for."""
         with self.stream() as stream:
-            yield rows(self.form, stream)
+            yield rows(self.form, stream, every)
 
     @contextmanager
     def stream(self) -> Iterator[TextIO]:

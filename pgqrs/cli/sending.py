@@ -52,7 +52,7 @@ def send_from(source: BinaryIO, options: Options, queue: str, *, lines: bool, **
     """
     from pgqrs.producer import Producer
 
-    text = None if lines else _checked(source.read(), "the payload", _HINT)
+    text = None if lines else _checked(_unmarked(source.read()), "the payload", _HINT)
     with Producer(options.config(), queue) as producer:
         if text is not None:
             message = producer.enqueue(text, **how)
@@ -87,7 +87,7 @@ class _Place:
 
 def _payloads(lines: BinaryIO, tell: Callable[[int], None], at: _Place) -> Iterator[bytes]:
     for at.line, line in enumerate(lines, 1):
-        if text := line.strip():
+        if text := _unmarked(line).strip():
             yield _checked(text, f"line {at.line}")
             tell(1)
 
@@ -100,8 +100,11 @@ def as_json(text: str) -> Any:
         raise PayloadError(f"this is not JSON text ({error}): {text!r}") from error
 
 
+def _unmarked(text: bytes) -> bytes:
+    return text.removeprefix(codecs.BOM_UTF8)
+
+
 def _checked(text: bytes, what: str, hint: str = "") -> bytes:
-    text = text.removeprefix(codecs.BOM_UTF8)
     try:
         json.loads(text.decode())
     except RecursionError:

@@ -8,7 +8,7 @@ import typer
 
 from pgqrs.cli.failures import confirm
 from pgqrs.cli.options import Options, options_of
-from pgqrs.cli.render import counted
+from pgqrs.cli.render import counted, field_names
 from pgqrs.cli.run import run
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ Timeout = Annotated[
 ]
 
 _COLUMNS = ("id", "queue_id", "role", "status", "hostname", "port", "pid", "heartbeat_at")
-_HEALTH = ("id", "role", "status", "hostname", "healthy", "heartbeat_age", "held_messages")
+_OF_HEALTH = ("healthy", "heartbeat_age", "held_messages")
+_HEALTH = ("id", "role", "status", "hostname", *_OF_HEALTH)
 _STATS = (
     "queue_name",
     "total_workers",
@@ -47,9 +48,12 @@ _STATS = (
 @app.command("list", epilog="Example: pgqrs worker list --queue my_queue")
 def list_(context: typer.Context, *, queue: OfQueue = None) -> None:
     """List the workers, stopped ones too."""
+    from pgqrs.types import WorkerInfo
+
     options = options_of(context)
     with options.admin() as admin:
-        options.output.many(admin.workers(queue), _COLUMNS, "there are no workers")
+        found = admin.workers(queue)
+        options.output.many(found, _COLUMNS, "there are no workers", field_names(WorkerInfo))
 
 
 @app.command(epilog="Example: pgqrs worker get 17")
@@ -81,19 +85,20 @@ def health(context: typer.Context, *, timeout: Timeout = None, queue: OfQueue = 
     """Say of each worker that is not stopped how lately it was alive."""
     import dataclasses
 
+    from pgqrs.types import WorkerInfo
+
     options = options_of(context)
     with options.admin() as admin:
         found = admin.worker_health(timeout, queue)
     rows = [
         {
             **dataclasses.asdict(each.worker),
-            "healthy": each.healthy,
-            "heartbeat_age": each.heartbeat_age,
-            "held_messages": each.held_messages,
+            **{name: getattr(each, name) for name in _OF_HEALTH},
         }
         for each in found
     ]
-    options.output.many(rows, _HEALTH, "no worker is at work")
+    every = [*field_names(WorkerInfo), *_OF_HEALTH]
+    options.output.many(rows, _HEALTH, "no worker is at work", every)
 
 
 @app.command(epilog="Example: pgqrs worker suspend 17")
