@@ -16,6 +16,7 @@ from sqlalchemy import URL, Engine, create_engine, event, exc
 from pgqrs.config import Config
 from pgqrs.cursors import async_cursor_for, cursor_for
 from pgqrs.forking import forget_in_child
+from pgqrs.statement_cache import StatementCache
 
 __all__ = ["acquire", "async_options_of", "beside", "options_of", "prepare", "release", "single"]
 
@@ -107,6 +108,7 @@ def _options_of(config: Config, cursor: type) -> dict[str, Any]:
         "isolation_level": "AUTOCOMMIT",
         "paramstyle": "numeric_dollar",
         "hide_parameters": True,
+        "execution_options": {"compiled_cache": StatementCache()},
         "pool_size": size,
         "max_overflow": pooled - size,
         "pool_timeout": config.connection_timeout_seconds,

@@ -77,7 +77,8 @@ def encode(
         exponents = _MAYBE_EXPONENT.search(text) is not None
     else:
         text = _dumped(_value_of(payload))
-        exponents = "e+" in text or "e-" in text  # as Python writes them
+        # As Python writes them; a single character is looked for several times faster than two.
+        exponents = ("+" in text and "e+" in text) or ("-" in text and "e-" in text)
     if "\\u0000" in text and _ESCAPED_NUL.search(text):
         raise PayloadError("payload contains a NUL character, which PostgreSQL cannot hold")
     if exponents:

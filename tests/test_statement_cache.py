@@ -1,0 +1,77 @@
+"""What is compiled is found by the statement itself, or by its shape, and never mixed up."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import ColumnElement, event, select, text
+from sqlalchemy.sql import column, table
+
+from pgqrs import Admin, Producer
+from pgqrs.statement_cache import StatementCache
+
+
+class Key(tuple):  # type: ignore[type-arg]  # noqa: SLOT001 - counts
+    """The key of a statement, which counts how often it is hashed."""
+
+    hashed = 0
+
+    def __hash__(self) -> int:
+        Key.hashed += 1
+        return super().__hash__()
+
+
+def test_a_statement_that_is_known_is_not_hashed() -> None:
+    """One that is alike is found by its shape, and the dialect and the columns count."""
+    cache = StatementCache()
+    dialect, mine, alike, other = object(), Key("a"), Key("a"), Key("b")
+    cache[dialect, mine, ("x",)] = 1
+    assert cache.get((dialect, mine, ("x",))) == 1
+    before = Key.hashed
+    assert cache.get((dialect, mine, ("x",))) == 1
+    assert Key.hashed == before
+    assert cache.get((dialect, alike, ("x",))) == 1
+    assert Key.hashed > before
+    assert cache.get((dialect, mine, ("y",))) is None
+    assert cache.get((object(), mine, ("x",))) is None
+    assert cache.get((dialect, other, ("x",)), 7) == 7
+
+
+def test_it_stays_small() -> None:
+    """However many statements there are that are made for one call."""
+    cache = StatementCache()
+    keys = [("dialect", Key((str(n),)), ()) for n in range(5000)]
+    for key in keys:
+        cache[key] = key
+        assert cache.get(key) is key
+    assert len(cache) <= 500
+    assert cache.get(keys[-1]) is keys[-1]
+    del cache[keys[-1]]
+    assert cache.get(keys[-1]) is None
+    with pytest.raises(KeyError):
+        cache[keys[-1]]
+
+
+def test_engines_have_one(admin: Admin) -> None:
+    """Statements that differ in a value only are compiled once, and give what each asked for."""
+    compiled: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        compiled.append(statement)
+
+    def asking(number: int) -> ColumnElement[bool]:
+        return column("queue_name") == f"q{number}"
+
+    queues = table("pgqrs_queues", column("queue_name"), schema="pgqrs")
+    for number in range(3):
+        admin.create_queue(f"q{number}")
+    event.listen(admin.pool, "before_cursor_execute", note)
+    with admin.pool.connect() as connection:
+        for number in (0, 1, 2, 1):
+            found = connection.scalar(select(queues.c.queue_name).where(asking(number)))
+            assert found == f"q{number}"
+        assert connection.execute(text("SELECT 1 AS one, 'a' AS two")).mappings().all() == [
+            {"one": 1, "two": "a"}
+        ]
+    assert len(set(compiled[:4])) == 1
+    with Producer(admin, "q1") as producer:
+        assert [producer.enqueue(n).payload for n in range(3)] == [0, 1, 2]
