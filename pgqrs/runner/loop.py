@@ -29,6 +29,7 @@ from pgqrs.errors import (
 from pgqrs.limit import Limit
 from pgqrs.listening import Listener
 from pgqrs.operations import settle
+from pgqrs.operations.settle import Finish
 from pgqrs.patience import backoff
 from pgqrs.runner.lane import Lane
 from pgqrs.runner.settling import Report, Settler
@@ -197,20 +198,20 @@ class Loop:
             lane.ease()
         lane.dispatch()
         leases = not stopping and lane.leases_now() and lane.patience.remaining() == 0
-        together = leases and bool(lane.finishes())
-        if (leases or stopping or lane.settles_now()) and not together:
+        finishes = lane.finishes() if leases else []
+        if (leases or stopping or lane.settles_now()) and not finishes:
             self._settler.settle(connection, lane)
         self._extend(connection, lane)
         if leases:
-            self._lease(connection, lane)
+            self._lease(connection, lane, finishes)
             lane.dispatch()
         lane.steps.beat_if_due(connection)
 
-    def _lease(self, connection: Connection, lane: Lane) -> None:
+    def _lease(self, connection: Connection, lane: Lane, finishes: Sequence[Finish]) -> None:
         wanted, asked_at = lane.wanted(), time.monotonic()
         lease = None
-        if lane.finishes():  # one commit instead of two
-            lease = self._settler.settle_and_lease(connection, lane, wanted)
+        if finishes and len(finishes) == len(lane.outbox):  # one commit instead of two
+            lease = self._settler.settle_and_lease(connection, lane, finishes, wanted)
         if lease is None:
             self._settler.settle(connection, lane)
             lease = lane.steps.lease_for_run(connection, wanted)

@@ -60,9 +60,10 @@ class Settler:
             alike = [each for each in returned if each.wait == wait]
             self._done(lane, alike, self._give_back(connection, lane, alike))
 
-    def settle_and_lease(self, connection: Connection, lane: Lane, wanted: int) -> Lease | None:
-        """Finish what waits and lease, in one commit; None where something was refused."""
-        finishes = lane.finishes()
+    def settle_and_lease(
+        self, connection: Connection, lane: Lane, finishes: Sequence[Finish], wanted: int
+    ) -> Lease | None:
+        """Finish all that waits and lease, in one commit; None where something was refused."""
         again = lane.sending(finishes)
         try:
             held, lease = lane.steps.finish_for_run(connection, finishes, wanted)
@@ -122,7 +123,8 @@ class Settler:
         held: set[Fence],
         again: set[Fence],
     ) -> None:
-        if unanswered := [each for each in finishes if each.fence in again - held]:
+        if again := again - held:
+            unanswered = [each for each in finishes if each.fence in again]
             held = held | lane.steps.finished_before(connection, unanswered)
         done = [each for each in finishes if each.fence in held]
         self._report.completed += sum(each.status == "completed" for each in done)
