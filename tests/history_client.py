@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from history import LOST, OK, Log
 
 from pgqrs import Config, Consumer, LeaseLostError, Producer, QueueMessage
@@ -33,20 +34,25 @@ def never_acknowledged(key: str) -> bool:
     return key.endswith("00")
 
 
-def produce(config: Config, log: Log, chance: random.Random, names: Sequence[str]) -> None:
-    """Enqueue a message for each name, singly and in batches, some delayed."""
+def produce(
+    config: Config, log: Log, chance: random.Random, names: Sequence[str], lines: int
+) -> None:
+    """Enqueue a message for each name, singly and in batches, some delayed; in lines, if any."""
     with Producer(config, QUEUE) as producer:
         place = 0
         while place < len(names):
             keys = list(names[place : place + chance.choice([1, 1, 10, 40, 80])])
             options: dict[str, Any] = {"priority": chance.choice([0, 0, 0, 1, -1])}
             options["delay"] = chance.choice([0, 0, 0, 0.2])
-            log.begin("enqueue", keys=keys)
+            group = str(chance.randrange(lines)) if lines else ""
+            log.begin("enqueue", keys=keys, priority=options["priority"], group=group)
+            if lines:
+                options["ordering_key"] = group
             if len(keys) == 1:
                 messages = [producer.enqueue({"key": keys[0]}, **options)]
             else:
                 messages = producer.batch_enqueue([{"key": key} for key in keys], **options)
-            log.end(ids=[message.id for message in messages])
+            log.end(ids=[m.id for m in messages], due=[instant(m.vt) for m in messages])
             place += len(keys)
 
 
@@ -73,10 +79,12 @@ class MortalLog(Log):
 
 
 class Taker:
-    """Two consumer objects that share a worker row, and what they hold."""
+    """Two consumer objects that share a worker row, and what they hold; `clock` is the server's."""
 
-    def __init__(self, config: Config, log: Log, chance: random.Random) -> None:
-        self.log, self.chance = log, chance
+    def __init__(
+        self, config: Config, log: Log, chance: random.Random, clock: psycopg.Connection
+    ) -> None:
+        self.log, self.chance, self.clock = log, chance, clock
         self.consumers = [Consumer(config, QUEUE), Consumer(config, QUEUE)]
         self.late: list[tuple[Consumer, list[QueueMessage]]] = []
 
@@ -103,8 +111,13 @@ class Taker:
             (m.id, m.read_ct, m.payload["key"], *span)
             for m, span in zip(messages, spans, strict=True)
         ]
-        self.log.end(worker=consumer.worker_id, leases=leases)
+        vain = 0 if leases else self.now()
+        self.log.end(worker=consumer.worker_id, leases=leases, vain=vain)
         return messages
+
+    def now(self) -> int:
+        row = self.clock.execute("SELECT clock_timestamp()").fetchone()
+        return instant(row[0] if row else None)
 
     def finish(self, consumer: Consumer, messages: list[QueueMessage]) -> None:
         way = self.chance.random()
@@ -152,20 +165,28 @@ class Taker:
 
 
 def run(
-    what: str, dsn: str, path: Path, seed: float, fatal: int | None, names: Sequence[str]
+    what: str,
+    dsn: str,
+    path: Path,
+    seed: float,
+    fatal: int | None,
+    names: Sequence[str],
+    lines: int = 0,
 ) -> None:
     """Be a client: the entry of a process of its own, which is killed sooner or later.
 
-    A producer enqueues a message for each name; a consumer works until the file `END` is there.
+    A producer enqueues a message for each name, each in one of so many lines if the queue is fifo;
+    a consumer works until the file `END` is there.
     """
     config = Config.from_dsn(dsn, max_attempts=LIMIT, connection_pool_size=1)
     chance = random.Random(seed)
     log = MortalLog(path, chance, fatal)
     try:
         if what == "produce":
-            produce(config, log, chance, names)
+            produce(config, log, chance, names, lines)
         else:
-            Taker(config, log, chance).work(path.parent / END)
+            with psycopg.connect(dsn, autocommit=True) as clock:
+                Taker(config, log, chance, clock).work(path.parent / END)
     except BaseException:
         path.with_suffix(".err").write_text(traceback.format_exc())
         raise

@@ -116,7 +116,8 @@ class Tap:
                 held = {fence for fence in fences_of(given) if ids is None or fence.id in ids}
             self._log.end(outcomes=[OK if fence in held else LOST for fence in fences_of(given)])
         if leases:
-            self._leases.end(leases=[lease_of(row) for row in rows if row["id"] is not None])
+            given = [lease_of(row) for row in rows if row["id"] is not None]
+            self._leases.end(leases=given, vain=0 if given else now_of(cursor))
 
 
 def named(how: Any) -> dict[str, Any]:
@@ -235,7 +236,7 @@ def produce(dsn: str, path: Path, names: Sequence[str], pause: float) -> None:
             except PgqrsError:
                 time.sleep(0.05)
                 continue
-            log.end(ids=[message.id for message in sent])
+            log.end(ids=[m.id for m in sent], due=[instant(m.vt) for m in sent])
             time.sleep(pause)
 
 

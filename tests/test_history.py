@@ -17,50 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history import LOST, OK, REST, UNKNOWN, Deed, Fence, Lease, Operation, Row, faults, read
+from history import (
+    LOST,
+    REST,
+    UNKNOWN,
+    Fence,
+    Operation,
+    Row,
+    Sample,
+    Sampler,
+    faults,
+    read,
+    recount,
+    sample_faults,
+)
 from history_client import END, LIMIT, QUEUE, never_acknowledged, run
 from sqlalchemy import Engine, text
+from story import Story, change, drop, early, edit, flip, forget, move, put_off
 
 from pgqrs import Admin
 
+MEMORY = 256 << 20
+"""Bytes that no client may grow above."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["history_client"])
-
-
-class Story:
-    """A history told in order: each call is answered before the next, unless it is not."""
-
-    def __init__(self) -> None:
-        self.operations: list[Operation] = []
-        self.rest: list[Row] = []
-        self.deeds: list[Deed] | None = None
-        self.clock = itertools.count(1)
-
-    def tell(self, kind: str, *, answered: bool = True, **what: Any) -> Operation:
-        self.operations.append(Operation(kind, next(self.clock), worker=7, **what))
-        self.operations[-1].answered = next(self.clock) if answered else None
-        return self.operations[-1]
-
-    def enqueue(self, **ids: int) -> None:
-        self.tell("enqueue", keys=[*ids], ids=[*ids.values()])
-
-    def lease(self, each: int, count: int, begun: int, until: int, key: str = "") -> None:
-        lease = Lease(each, count, key or "abcdef"[each - 1], begun, until)
-        self.tell("lease", size=1, leases=[lease])
-
-    def act(self, kind: str, each: int, count: int, outcome: str = OK, until: int = 0) -> None:
-        self.tell(kind, fences=[Fence(each, count)], outcomes=[outcome], until=until)
-
-    def row(self, each: int, count: int, status: str | None = None, **other: Any) -> None:
-        row = Row(each, "abcdef"[each - 1], count, 0, 7 if count else None, status)
-        self.rest.append(row._replace(**other))
-
-    def faults(self) -> list[str]:
-        return faults(self.operations, self.rest, 2, self.deeds)
-
-    def deed(self, what: str, each: int, count: int, begun: int, until: int) -> None:
-        lease = Lease(each, count, "abcdef"[each - 1], begun, until)
-        self.deeds = [*(self.deeds or []), Deed(what, next(self.clock), 7, lease)]
 
 
 def a_good_one() -> Story:
@@ -99,6 +79,10 @@ FAULTS: dict[str, tuple[str, Callable[[Story], Any]]] = {
     "overlap": ("leases overlap", lambda s: edit(s, 4, 2, begun=199)),
     "overlap after extending": ("leases overlap", lambda s: edit(s, 3, 3, begun=299)),
     "leased before given back": ("leased before", lambda s: move(s, "lease", 3, 2, to=1)),
+    "overlap unseen": ("leases overlap", lambda s: edit(s, 4, 2, begun=150, read_ct=3)),
+    "too often": ("leased beyond the limit", lambda s: edit(s, 4, 2, read_ct=3)),
+    "dead while leased": ("dead under a lease", lambda s: change(s, 4, ended=250)),
+    "expired after all": ("ended twice", lambda s: change(s, 1, status="expired")),
     "read_ct fell": ("read_ct did not rise", lambda s: edit(s, 4, 2, begun=99)),
     "nobody's lease": ("leases that nobody took", lambda s: drop(s, "lease", 4, 2)),
     "counted, not leased": ("leases that nobody took", lambda s: change(s, 5, read_ct=1)),
@@ -159,58 +143,6 @@ RUN_FAULTS: dict[str, tuple[str, Callable[[Story], Any]]] = {
     "fail told lost": ("told lost without reason", lambda s: s.act("fail", 6, 1, LOST)),
     "failed after": ("acted on after its end", lambda s: s.act("fail", 1, 1)),
 }
-
-
-def said(story: Story, what: str, each: int, count: int) -> int:
-    deeds = story.deeds or []
-    return [(d.what, *d.lease[:2]) for d in deeds].index((what, each, count))
-
-
-def forget(story: Story, what: str, each: int, count: int) -> None:
-    assert story.deeds
-    del story.deeds[said(story, what, each, count)]
-
-
-def put_off(story: Story, what: str, each: int, count: int) -> None:
-    assert story.deeds
-    number = said(story, what, each, count)
-    story.deeds[number] = story.deeds[number]._replace(at=next(story.clock))
-
-
-def early(story: Story, kind: str, each: int) -> None:
-    """The next lease begins while this one goes on, and it was not given back."""
-    drop(story, kind, each, 1)
-    edit(story, each, 2, begun=199)
-
-
-def place(story: Story, kind: str, each: int, count: int) -> int:
-    for number, operation in enumerate(story.operations):
-        named = [*operation.fences, *(Fence(*lease[:2]) for lease in operation.leases)]
-        if operation.kind == kind and (each, count) in named:
-            return number
-    raise LookupError
-
-
-def edit(story: Story, each: int, count: int, **new: Any) -> None:
-    operation = story.operations[place(story, "lease", each, count)]
-    operation.leases = [operation.leases[0]._replace(**new)]
-
-
-def flip(story: Story, kind: str, each: int, count: int, outcome: str = OK) -> None:
-    story.operations[place(story, kind, each, count)].outcomes = [outcome]
-
-
-def drop(story: Story, kind: str, each: int, count: int) -> None:
-    del story.operations[place(story, kind, each, count)]
-
-
-def move(story: Story, kind: str, each: int, count: int, to: int) -> None:
-    operation = story.operations[place(story, kind, each, count)]
-    operation.sent = operation.answered = to
-
-
-def change(story: Story, each: int, **new: Any) -> None:
-    story.rest = [row._replace(**new) if row.id == each else row for row in story.rest]
 
 
 def test_a_good_history_passes() -> None:
@@ -274,6 +206,7 @@ class Client:
     chance: random.Random
     count: int = 0
     kills: int = 0
+    lines: int = 0
     logs: list[Path] = field(default_factory=list)
     process: Any = None
 
@@ -284,6 +217,7 @@ class Client:
         start = 1 + max([0, *(int(key.split("-")[1]) for key in sent)])
         names = [f"{self.name}-{number}" for number in range(start, self.count + 1)]
         arguments = (self.what, self.dsn, self.logs[-1], self.chance.random(), fatal, names)
+        arguments = (*arguments, self.lines)
         self.process = FORKS.Process(target=run, args=arguments)
         self.process.start()
 
@@ -321,8 +255,22 @@ def clients(dsn: str, tmp_path: Path) -> Iterator[Callable[..., list[Client]]]:
             client.process.close()
 
 
-def play(engine: Engine, crowd: list[Client], seconds: float) -> None:
-    """Watch the clients until the queue is empty and nobody adds to it."""
+def play(engine: Engine, crowd: list[Client], seconds: float) -> list[Sample]:
+    """Watch the clients until the queue is empty and nobody adds to it; gives what was seen."""
+
+    def pids() -> list[int]:
+        return [client.process.pid for client in crowd if client.process.pid]
+
+    with Sampler(crowd[0].dsn, pids) as sampler:
+        watch(engine, crowd, seconds)
+    (crowd[0].folder / END).touch()
+    for client in crowd:
+        client.process.join(30)
+        assert client.process.exitcode == 0, client.name
+    return sampler.samples
+
+
+def watch(engine: Engine, crowd: list[Client], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while True:
         finished = [client.watch() for client in crowd if client.what == "produce"]
@@ -331,21 +279,20 @@ def play(engine: Engine, crowd: list[Client], seconds: float) -> None:
         with engine.connect() as connection:
             left = connection.execute(text("SELECT FROM pgqrs.pgqrs_messages LIMIT 1")).first()
         if all(finished) and left is None:
-            break
+            return
         late = [(c.name, c.process.exitcode, len(c.logs), c.kills) for c in crowd]
         assert time.monotonic() < deadline, f"the queue is not empty in time: {late}"
         time.sleep(0.02)
-    (crowd[0].folder / END).touch()
-    for client in crowd:
-        client.process.join(30)
-        assert client.process.exitcode == 0, client.name
 
 
-def judge(engine: Engine, admin: Admin, crowd: list[Client]) -> None:
+def judge(engine: Engine, admin: Admin, crowd: list[Client], samples: list[Sample]) -> None:
     operations = [o for client in crowd for o in client.history()]
     with engine.connect() as connection:
         rest = [Row(*row) for row in connection.execute(REST)]
-    assert faults(operations, rest, LIMIT) == []
+    assert faults(operations, rest, LIMIT, policy=admin.get_queue(QUEUE).policy) == []
+    assert len(samples) > 10
+    assert sample_faults(samples, connections=2 * len(crowd), memory=MEMORY) == []
+    assert recount(admin) == []
     dead = {row.key for row in rest if row.status == "dead"}
     assert {row.key for row in rest if never_acknowledged(row.key)} <= dead
     assert admin.queue_metrics(QUEUE).total_messages == 0
@@ -359,13 +306,22 @@ def test_processes_at_once(
     admin.create_queue(QUEUE)
     seed = os.environ.get("PGQRS_TEST_SEED", "1")
     crowd = clients(seed, 4, count=5000, kills=5)
-    play(engine, crowd, 120)
-    judge(engine, admin, crowd)
+    judge(engine, admin, crowd, play(engine, crowd, 120))
     operations = [o for client in crowd for o in client.history()]
     assert sum(len(o.keys) for o in operations) == 20_000
     for what in ("produce", "consume"):
         killed = sum(len(client.logs) - 1 for client in crowd if client.what == what)
         assert killed >= 10, f"only {killed} were killed of those who {what}"
+
+
+@pytest.mark.timeout(180)
+def test_lines_at_once(engine: Engine, admin: Admin, clients: Callable[..., list[Client]]) -> None:
+    """The same in a fifo queue: of each line one message is leased at a time, in its order."""
+    admin.create_queue(QUEUE, policy="fifo")
+    crowd = clients("1", 2, count=100, kills=2, lines=5)
+    judge(engine, admin, crowd, play(engine, crowd, 120))
+    killed = sum(len(client.logs) - 1 for client in crowd)
+    assert killed >= 4, f"only {killed} were killed"
 
 
 @pytest.mark.soak
@@ -378,5 +334,4 @@ def test_processes_at_length(
     seed = str(time.time())
     print("seed", seed)  # noqa: T201 - shown when the test fails
     crowd = clients(seed, 4, count=50_000, kills=50)
-    play(engine, crowd, 1500)
-    judge(engine, admin, crowd)
+    judge(engine, admin, crowd, play(engine, crowd, 1500))
