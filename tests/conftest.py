@@ -11,13 +11,17 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from pgqrs import Admin, Config, migrations
 from pgqrs.embedded import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from processes import Crowd
 
 TEMPLATE = "pgqrs_template"
 SETTINGS = {"max_connections": 200, "max_prepared_transactions": 10}
@@ -154,6 +158,18 @@ def ask(line: Callable[..., tuple[int, str, str]]) -> Callable[..., Any]:
         return json.loads(out)
 
     return ask
+
+
+@pytest.fixture
+def crowd(dsn: str, tmp_path: Path, admin: Admin) -> Iterator[Crowd]:
+    """Worker and producer processes on the fresh database; none is left behind."""
+    from processes import crowd_on
+    from run_client import QUEUE
+
+    admin.create_queue(QUEUE)
+    admin.close()
+    with crowd_on(dsn, tmp_path) as crowd:
+        yield crowd
 
 
 @pytest.fixture

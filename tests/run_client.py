@@ -13,7 +13,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,19 @@ from history import LOST, OK, Fence, Lease, Log
 from history_client import instant
 from sqlalchemy import Engine, event
 
-from pgqrs import Config, Consumer, PgqrsError, Producer, QueueMessage
+from pgqrs import (
+    Config,
+    Consumer,
+    DuplicateMessageError,
+    PgqrsError,
+    Producer,
+    QueueMessage,
+)
 
 QUEUE = "history"
 LIMIT = 50
 LEASES = {"n", "default_timeout"}
+LEADS = {"me", "term"}
 KINDS = {
     "archive": {"outcomes"},
     "fail": {"waits"},
@@ -36,14 +45,25 @@ KINDS = {
 }
 """Which parameters the statements of a run have."""
 POINTS = {
+    "before a lease": ("before", "lease"),
     "a lease came back": ("after", "lease"),
     "a handler runs": ("start", "handler"),
     "before an acknowledgement": ("before", "archive"),
     "after an acknowledgement": ("after", "archive"),
+    "before a failure is said": ("before", "fail"),
+    "after a failure is said": ("after", "fail"),
     "before an extension": ("before", "extend"),
     "after an extension": ("after", "extend"),
+    "before giving back": ("before", "release"),
+    "after giving back": ("after", "release"),
+    "maintenance begins": ("after", "lead"),
 }
-"""Where a process can kill itself."""
+"""Where a worker process can kill itself."""
+SENDING_POINTS = {
+    "before an enqueue": ("before", "enqueue"),
+    "after an enqueue": ("after", "enqueue"),
+}
+"""Where a producer process can."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +73,25 @@ class Orders:
     seconds: float = 0.002
     concurrency: int = 4
     lease: float = 2
+    timeout: float = 5
+    """Seconds that a statement may take."""
     fatal: str = ""
     reached: int = 3
     """How often it reaches that point, the last included."""
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What a producer process is to do: how many messages, and the pause after each twenty.
+
+    With `keyed` each message has an id of its own, and is sent again until it is there.
+    """
+
+    count: int
+    pause: float = 0.0
+    keyed: bool = False
+    fatal: str = ""
+    reached: int = 3
 
 
 def fails_at_first(key: str) -> bool:
@@ -66,8 +102,8 @@ def fails_at_first(key: str) -> bool:
 class Death:
     """Kills the process when it has reached a point often enough."""
 
-    def __init__(self, orders: Orders) -> None:
-        self._point = POINTS.get(orders.fatal)
+    def __init__(self, orders: Orders | Sending) -> None:
+        self._point = (POINTS | SENDING_POINTS).get(orders.fatal)
         self._left = orders.reached
         self._lock = threading.Lock()
 
@@ -97,6 +133,8 @@ class Tap:
         if leases:
             self._leases.begin("lease", worker=given["worker"], size=given["n"])
             self._death.at("before", "lease")
+        if set(given) == LEADS:
+            self._death.at("before", "lead")
         if kind:
             until = now_of(cursor) + instant_span(given) if kind == "extend" else 0
             self._log.begin(kind, worker=given["worker"], fences=fences_of(given), until=until)
@@ -105,6 +143,8 @@ class Tap:
     def _after(self, _one: Any, cursor: Any, _text: str, _values: Any, how: Any, _: Any) -> None:
         given = named(how)
         leases, kind = kinds_of(given)
+        if set(given) == LEADS:
+            self._death.at("after", "lead")
         rows = taken(cursor) if leases or kind else []
         if leases and any(row["id"] for row in rows):
             self._death.at("after", "lease")
@@ -201,7 +241,7 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
         retry_delay_seconds=0.05,
         retry_backoff=False,
         poll_interval_seconds=0.2,
-        query_timeout_seconds=5,
+        query_timeout_seconds=orders.timeout,
         cleanup_interval_seconds=0.5,  # so that faults meet maintenance too
     )
     death = Death(orders)
@@ -217,27 +257,65 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
     path.with_suffix(".end").write_text(json.dumps(said))
 
 
-def produce(dsn: str, path: Path, names: Sequence[str], pause: float) -> None:
-    """Enqueue a message for each name, twenty at a time; what fails is not tried again.
+def produce(dsn: str, path: Path, name: str, orders: Sending) -> None:
+    """Enqueue messages named after this process; those without an id are sent once at most.
 
     Told to stop by SIGTERM it leaves the rest.
     """
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    log = Log(path)
-    with Producer(Config.from_dsn(dsn, connection_timeout_seconds=5), QUEUE) as producer:
-        for place in range(0, len(names), 20):
+    die_at_inserts(Death(orders))
+    log, send = Log(path), send_keyed if orders.keyed else send_plain
+    config = Config.from_dsn(dsn, connection_timeout_seconds=5, query_timeout_seconds=5)
+    with Producer(config, QUEUE) as producer:
+        for place in range(0, orders.count, 20):
             if stopped:
                 return
-            keys = list(names[place : place + 20])
-            log.begin("enqueue", keys=keys)
+            send(
+                producer, log, [f"{name}-{n}" for n in range(place, min(place + 20, orders.count))]
+            )
+            time.sleep(orders.pause)
+
+
+def send_plain(producer: Producer, log: Log, keys: list[str]) -> None:
+    """Send a batch, once: where that fails, nobody knows what became of it."""
+    log.begin("enqueue", keys=keys)
+    try:
+        sent = producer.batch_enqueue([{"key": key} for key in keys])
+    except PgqrsError:
+        time.sleep(0.05)
+    else:
+        log.end(ids=[m.id for m in sent], due=[instant(m.vt) for m in sent])
+
+
+def send_keyed(producer: Producer, log: Log, keys: list[str]) -> None:
+    """Send each with an id of its own until it is there: what is kept out was let in before."""
+    for key in keys:
+        log.begin("enqueue", keys=[key])
+        ids: list[int] | None = None
+        while ids is None:
             try:
-                sent = producer.batch_enqueue([{"key": key} for key in keys])
+                mid = uuid.uuid5(uuid.NAMESPACE_OID, key)
+                ids = [producer.enqueue({"key": key}, message_id=mid).id]
+            except DuplicateMessageError:
+                ids = []
             except PgqrsError:
-                time.sleep(0.05)
-                continue
-            log.end(ids=[m.id for m in sent], due=[instant(m.vt) for m in sent])
-            time.sleep(pause)
+                time.sleep(0.02)
+        log.end(ids=ids)
+
+
+def die_at_inserts(death: Death) -> None:
+    """Let a producer die before or after the statement that adds messages."""
+
+    def reached(when: str) -> Callable[..., None]:
+        def look(_one: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if "INSERT INTO pgqrs.pgqrs_messages" in statement:
+                death.at(when, "enqueue")
+
+        return look
+
+    event.listen(Engine, "before_cursor_execute", reached("before"))
+    event.listen(Engine, "after_cursor_execute", reached("after"))
 
 
 def run(entry: Callable[..., None], dsn: str, path: Path, *arguments: Any) -> None:

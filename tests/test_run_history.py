@@ -1,137 +1,31 @@
 """Worker processes that are killed, cut off and restarted under, and the queue keeps every promise.
 
 Each process writes down what it sends, what it is answered and what its handlers do; the judge of
-`history` says at the end whether that can have been.
+`history` says at the end whether that can have been. Faults of the network are in
+`test_faults_network`, those of the server and its machine in `test_faults_server`.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
-from history import REST, Deed, Operation, Row, faults, read, read_deeds
-from run_client import LIMIT, POINTS, QUEUE, Orders, leases_of, produce, run, work
-from sqlalchemy import Engine, create_engine, make_url, text
+from processes import CONNECTIONS, DONE, OTHERS, Crowd, crowd_on, enqueue, install
+from run_client import POINTS, SENDING_POINTS
+from sqlalchemy import Engine, text
 from waiting import ask, until
 
-from pgqrs import Admin, Config
 from pgqrs.embedded import EmbeddedPostgres
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["history_client", "run_client"])
-OTHERS = "datname = current_database() AND application_name = 'pgqrs'"
-CONNECTIONS = f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}"
 BACKENDS = f"SELECT pid FROM pg_stat_activity WHERE {OTHERS}"
-DONE = 30
-"""Seconds in which the work is finished when nothing breaks any more."""
-
-
-@dataclass
-class Crowd:
-    """Processes on one database, and what they wrote down."""
-
-    dsn: str
-    folder: Path
-    engine: Engine
-    logs: list[Path] = field(default_factory=list)
-    processes: list[Any] = field(default_factory=list)
-
-    def worker(self, **orders: Any) -> Any:
-        return self._start(work, Orders(**orders))
-
-    def producer(self, count: int, pause: float = 0.0) -> Any:
-        names = [f"{len(self.logs)}-{number}" for number in range(count)]
-        return self._start(produce, names, pause)
-
-    def _start(self, entry: Callable[..., None], *arguments: Any) -> Any:
-        path = self.folder / f"{len(self.logs)}.jsonl"
-        process = FORKS.Process(target=run, args=(entry, self.dsn, path, *arguments))
-        process.start()
-        self.logs.append(path)
-        self.processes.append(process)
-        return process
-
-    def archived(self) -> int:
-        return int(ask(self.engine, "SELECT count(*) FROM pgqrs.pgqrs_archive"))
-
-    def left(self) -> int:
-        return int(ask(self.engine, "SELECT count(*) FROM pgqrs.pgqrs_messages"))
-
-    def until_done(self) -> None:
-        """Wait until the queue is empty."""
-        until(lambda: not self.left(), DONE)
-
-    def stop(self, *processes: Any) -> None:
-        """Have processes end in good order."""
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(DONE)
-            assert process.exitcode == 0, self.errors()
-
-    def errors(self) -> list[str]:
-        return [path.read_text() for path in self.folder.glob("*.err")]
-
-    def operations(self) -> list[Operation]:
-        logs = [each for log in self.logs for each in (log, leases_of(log)) if each.exists()]
-        return [operation for log in logs for operation in read(log)]
-
-    def deeds(self) -> list[Deed]:
-        return [deed for path in sorted(self.folder.glob("*.deeds")) for deed in read_deeds(path)]
-
-    def ends(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.end"))]
-
-    def said(self, level: str) -> list[str]:
-        """Give what was logged of the run, but for the attempts that fail on purpose."""
-        logs = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
-        lines = [line for log in logs for line in log.splitlines() if line.startswith(level)]
-        return [each for each in lines if "pgqrs.run:" in each and "LookupError" not in each]
-
-    def judge(self) -> list[Row]:
-        """Find no fault; gives what is at rest."""
-        assert self.errors() == []
-        with self.engine.connect() as connection:
-            rest = [Row(*row) for row in connection.execute(REST)]
-        operations, deeds = self.operations(), self.deeds()
-        assert faults(operations, rest, LIMIT, deeds) == []
-        known = {each for operation in operations for each in operation.ids}
-        completed = {row.id for row in rest if row.status == "completed"}
-        assert known <= completed, "what was enqueued is completed"
-        assert len(completed) == len(rest)
-        return rest
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.kill()
-            process.join()
-            process.close()
-
-
-@pytest.fixture
-def crowd(dsn: str, tmp_path: Path, engine: Engine, admin: Admin) -> Iterator[Crowd]:
-    """Processes on the fresh database; none is left behind."""
-    admin.create_queue(QUEUE)
-    admin.close()
-    crowd = Crowd(dsn, tmp_path, engine)
-    yield crowd
-    crowd.close()
-
-
-def enqueue(crowd: Crowd, count: int) -> None:
-    producer = crowd.producer(count)
-    producer.join(DONE)
-    assert producer.exitcode == 0, crowd.errors()
+STOPPED = {"before giving back", "after giving back"}
+"""The points that a worker comes to when it is told to stop."""
 
 
 def test_workers_side_by_side(crowd: Crowd) -> None:
@@ -147,23 +41,53 @@ def test_workers_side_by_side(crowd: Crowd) -> None:
     assert crowd.said("WARNING") == []
 
 
-@pytest.mark.parametrize("fatal", POINTS)
-def test_killed_at(crowd: Crowd, fatal: str) -> None:
-    """A worker dies of SIGKILL at this point of its work; another one finishes all of it."""
+def doom(crowd: Crowd, fatal: str) -> None:
+    """Start a process that kills itself at this point."""
+    if fatal in SENDING_POINTS:
+        crowd.producer(pause=0.01, fatal=fatal)
+        return
     slow = "extension" in fatal
-    enqueue(crowd, 100)
-    doomed = crowd.worker(fatal=fatal, lease=1, seconds=1.5 if slow else 0.002, reached=2)
-    doomed.join(DONE)
-    assert doomed.exitcode == -signal.SIGKILL, crowd.errors()
-    crowd.worker(lease=1, seconds=0.002)
-    crowd.until_done()
-    crowd.stop(crowd.processes[-1])
-    rest = crowd.judge()
-    if fatal == "after an acknowledgement":
-        cut = [o for o in crowd.operations() if o.kind == "archive" and o.answered is None]
-        kept = {(row.id, row.read_ct) for row in rest}
-        assert cut, "it was acknowledged without the worker knowing of it"
-        assert {fence for o in cut for fence in o.fences} <= kept, "and not handled again"
+    once = fatal in {*STOPPED, "maintenance begins"}
+    seconds = 0.8 if slow else 0.05 if fatal in STOPPED else 0.002
+    crowd.worker(fatal=fatal, lease=1, seconds=seconds, reached=1 if once else 2)
+
+
+def die(crowd: Crowd, points: list[str]) -> None:
+    """Have a process die at each of these points while others work on; all of it is finished."""
+    producer = crowd.producer(pause=0.05)
+    for fatal in points:
+        doom(crowd, fatal)
+    doomed = list(zip(points, crowd.processes[1:], strict=True))
+    told = [process for fatal, process in doomed if fatal in STOPPED]
+    if told:
+        crowd.until_more(100)
+    for process in told:
+        process.terminate()
+    for fatal, process in doomed:
+        process.join(DONE)
+        assert process.exitcode == -signal.SIGKILL, (fatal, crowd.errors())
+    survivor = crowd.worker(lease=1, seconds=0.002)
+    crowd.finish([producer], [survivor])
+
+
+def test_killed_at_every_point(crowd: Crowd) -> None:
+    """Processes die of SIGKILL, one at each point of their work; another one finishes all of it.
+
+    What was acknowledged without the worker knowing of it is not handled again.
+    """
+    die(crowd, [*POINTS, *SENDING_POINTS])
+    mine = crowd.operations_of(1 + list(POINTS).index("after an acknowledgement"))
+    kept = {(row.id, row.read_ct) for row in crowd.rest()}
+    cut = {f for o in mine if o.kind == "archive" and o.answered is None for f in o.fences}
+    assert cut
+    assert cut <= kept
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fatal", [*POINTS, *SENDING_POINTS])
+def test_killed_at(crowd: Crowd, fatal: str) -> None:
+    """The same, with four processes that die at one and the same point."""
+    die(crowd, [fatal] * 4)
 
 
 def test_a_worker_sleeps_past_its_leases(crowd: Crowd) -> None:
@@ -202,7 +126,7 @@ def cut(engine: Engine, chance: random.Random, seconds: float) -> int:
 
 def cut_off(crowd: Crowd, seconds: float) -> None:
     workers = [crowd.worker(lease=1), crowd.worker(lease=1)]
-    producer = crowd.producer(100_000, 0.1)
+    producer = crowd.producer(pause=0.1)
     until(lambda: crowd.archived() > 0)
     ended = cut(crowd.engine, random.Random(1), seconds)
     assert ended > seconds * 2
@@ -230,35 +154,37 @@ def test_connections_are_cut(crowd: Crowd) -> None:
 
 @pytest.mark.soak
 def test_connections_are_cut_at_length(crowd: Crowd) -> None:
-    """The same for twenty seconds: nothing grows with time."""
-    cut_off(crowd, 20)
+    """The same for two minutes: nothing grows with time."""
+    cut_off(crowd, 120)
+
+
+Mode = Literal["fast", "immediate"]
+
+
+def restart(folder: Path, mode: Mode, times: int) -> None:
+    """Restart a server under two workers and a producer so often."""
+    with EmbeddedPostgres() as server:
+        install(server.dsn())
+        with crowd_on(server.dsn(), folder) as crowd:
+            workers = [crowd.worker(lease=1), crowd.worker(lease=1)]
+            producer = crowd.producer(pause=0.05)
+            for _ in range(times):
+                crowd.until_more()
+                server.restart(mode)
+            crowd.until_more()
+            crowd.finish([producer], workers)
+            away = [line for line in crowd.said("WARNING") if "is away" in line]
+            assert times <= len(away) <= times * len(workers), "one line for an outage"
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_the_server_restarts_under_processes(tmp_path: Path, mode: Any) -> None:
-    """After each of three restarts the work of all processes goes on, and nothing is lost."""
-    with EmbeddedPostgres() as server:
-        with Admin(Config.from_dsn(server.dsn())) as admin:
-            admin.install()
-            admin.create_queue(QUEUE)
-        url = make_url(server.dsn()).set(drivername="postgresql+psycopg")
-        engine = create_engine(url, pool_pre_ping=True)
-        crowd = Crowd(server.dsn(), tmp_path, engine)
-        try:
-            workers = [crowd.worker(lease=1), crowd.worker(lease=1)]
-            producer = crowd.producer(100_000, 0.05)
-            for _ in range(3):
-                before = crowd.archived()
-                until(lambda before=before: crowd.archived() > before + 40, DONE)
-                server.restart(mode)
-            before = crowd.archived()
-            until(lambda: crowd.archived() > before + 40, DONE)
-            crowd.stop(producer)
-            crowd.until_done()
-            crowd.stop(*workers)
-            crowd.judge()
-            away = [line for line in crowd.said("WARNING") if "is away" in line]
-            assert 3 <= len(away) <= 3 * len(workers), "one line for an outage"
-        finally:
-            crowd.close()
-            engine.dispose()
+def test_the_server_restarts_under_processes(tmp_path: Path, mode: Mode) -> None:
+    """After each of two restarts the work of all processes goes on, and nothing is lost."""
+    restart(tmp_path, mode, 2)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_the_server_restarts_often(tmp_path: Path, mode: Mode) -> None:
+    """The same ten times in a row."""
+    restart(tmp_path, mode, 10)

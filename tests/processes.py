@@ -1,0 +1,155 @@
+"""Worker and producer processes on one database, what they wrote down, and what the judge says.
+
+Each writes down what it sends, what it is answered and what its handlers do: see `run_client`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from history import REST, Deed, Operation, Row, faults, read, read_deeds
+from run_client import LIMIT, QUEUE, Orders, Sending, leases_of, produce, run, work
+from sqlalchemy import Engine, create_engine, make_url
+from waiting import ask, until
+
+from pgqrs import Admin, Config
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["history_client", "run_client"])
+OTHERS = "datname = current_database() AND application_name = 'pgqrs'"
+CONNECTIONS = f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}"
+BACKENDS = f"SELECT pid FROM pg_stat_activity WHERE {OTHERS}"
+DONE = 30
+"""Seconds in which the work is finished when nothing breaks any more."""
+
+
+@dataclass
+class Crowd:
+    """Processes on one database, and what they wrote down."""
+
+    dsn: str
+    folder: Path
+    engine: Engine
+    logs: list[Path] = field(default_factory=list)
+    processes: list[Any] = field(default_factory=list)
+
+    def worker(self, **orders: Any) -> Any:
+        return self._start(work, Orders(**orders))
+
+    def producer(self, count: int = 100_000, pause: float = 0.0, **orders: Any) -> Any:
+        return self._start(produce, str(len(self.logs)), Sending(count, pause, **orders))
+
+    def _start(self, entry: Callable[..., None], *arguments: Any) -> Any:
+        path = self.folder / f"{len(self.logs)}.jsonl"
+        process = FORKS.Process(target=run, args=(entry, self.dsn, path, *arguments))
+        process.start()
+        self.logs.append(path)
+        self.processes.append(process)
+        return process
+
+    def archived(self) -> int:
+        return int(ask(self.engine, "SELECT count(*) FROM pgqrs.pgqrs_archive"))
+
+    def left(self) -> int:
+        return int(ask(self.engine, "SELECT count(*) FROM pgqrs.pgqrs_messages"))
+
+    def until_more(self, count: int = 40) -> None:
+        """Wait until so many more are archived: the work goes on."""
+        least = self.archived() + count
+        until(lambda: self.archived() >= least, DONE)
+
+    def until_done(self) -> None:
+        """Wait until the queue is empty."""
+        until(lambda: not self.left(), DONE)
+
+    def finish(self, producers: Sequence[Any], workers: Sequence[Any]) -> list[Row]:
+        """Have all end in good order, when everything is done, and find no fault."""
+        self.stop(*producers)
+        self.until_done()
+        self.stop(*workers)
+        return self.judge()
+
+    def stop(self, *processes: Any) -> None:
+        """Have processes end in good order."""
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(DONE)
+            assert process.exitcode == 0, self.errors()
+
+    def errors(self) -> list[str]:
+        return [path.read_text() for path in self.folder.glob("*.err")]
+
+    def operations(self) -> list[Operation]:
+        return [each for number in range(len(self.logs)) for each in self.operations_of(number)]
+
+    def operations_of(self, number: int) -> list[Operation]:
+        """Give what the process with this number did, in the order in which they were started."""
+        log = self.logs[number]
+        return [each for path in (log, leases_of(log)) if path.exists() for each in read(path)]
+
+    def deeds(self) -> list[Deed]:
+        return [deed for path in sorted(self.folder.glob("*.deeds")) for deed in read_deeds(path)]
+
+    def ends(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.end"))]
+
+    def said(self, level: str) -> list[str]:
+        """Give what was logged of the run, but for the attempts that fail on purpose."""
+        logs = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
+        lines = [line for log in logs for line in log.splitlines() if line.startswith(level)]
+        return [each for each in lines if "pgqrs.run:" in each and "LookupError" not in each]
+
+    def rest(self) -> list[Row]:
+        with self.engine.connect() as connection:
+            return [Row(*row) for row in connection.execute(REST)]
+
+    def judge(self) -> list[Row]:
+        """Find no fault; gives what is at rest."""
+        assert self.errors() == []
+        rest, operations, deeds = self.rest(), self.operations(), self.deeds()
+        assert faults(operations, rest, LIMIT, deeds) == []
+        known = {each for operation in operations for each in operation.ids}
+        completed = {row.id for row in rest if row.status == "completed"}
+        assert known <= completed, "what was enqueued is completed"
+        assert len(completed) == len(rest)
+        return rest
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.join()
+            process.close()
+
+
+def install(dsn: str) -> None:
+    """Put the tables and the queue there."""
+    with Admin(Config.from_dsn(dsn)) as admin:
+        admin.install()
+        admin.create_queue(QUEUE)
+
+
+@contextmanager
+def crowd_on(dsn: str, folder: Path) -> Iterator[Crowd]:
+    """Give processes on a server of the test's own that has pgqrs; none is left behind."""
+    url = make_url(dsn).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, pool_pre_ping=True, isolation_level="AUTOCOMMIT")
+    crowd = Crowd(dsn, folder, engine)
+    try:
+        yield crowd
+    finally:
+        crowd.close()
+        engine.dispose()
+
+
+def enqueue(crowd: Crowd, count: int) -> None:
+    """Have a producer send so many, and end."""
+    producer = crowd.producer(count)
+    producer.join(DONE)
+    assert producer.exitcode == 0, crowd.errors()
