@@ -1,4 +1,7 @@
-"""A proxy before the server's socket that loses a reply, or a request, or all, when told to."""
+"""A proxy before the server's socket that loses a reply, or a request, or all, when told to.
+
+Or is a bad network: slow, resetting connections, or breaking them in the middle of something.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import contextlib
 import select
 import selectors
 import socket
+import struct
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +24,11 @@ READY: Final = b"Z\0\0\0\5"
 
 
 class Lossy:
-    """Forwards connections; what `lose` describes happens once for each time it was called."""
+    """Forwards connections; what `lose` describes happens once for each time it was called.
+
+    `latency` is in seconds and in each direction. `allowance` gives how many bytes a connection
+    made from now on may forward before it breaks.
+    """
 
     def __init__(self, listener: socket.socket, server: str) -> None:
         self._listener = listener
@@ -27,7 +36,11 @@ class Lossy:
         self._losses: list[tuple[bytes, bool, Callable[[], Any]]] = []
         self._open: list[socket.socket] = []
         self._silent: set[socket.socket] = set()
+        self._reset: set[socket.socket] = set()
         self._closing = threading.Event()
+        self.latency = 0.0
+        self.allowance: Callable[[], int] | None = None
+        self.is_dark = False
         self.requests: list[bytes] = []
 
     def lose(
@@ -49,9 +62,30 @@ class Lossy:
 
         Neither end is told: not even that the other one went away.
         """
-        fresh = [one for one in self._open if one.fileno() != -1 and one not in self._silent]
+        fresh = self._alive()
         self._silent.update(fresh)
         return len(fresh) // 2
+
+    @contextlib.contextmanager
+    def darkness(self) -> Iterator[int]:
+        """Be silent, on connections that are made in the block too; gives how many there were."""
+        self.is_dark = True
+        try:
+            yield self.silence()
+        finally:
+            self.is_dark = False
+
+    def reset(self) -> int:
+        """Answer with a reset on the connections there are; gives how many."""
+        fresh = self._alive()
+        self._reset.update(fresh)
+        for one in fresh:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RD)  # which wakes its thread, and tells nobody
+        return len(fresh) // 2
+
+    def _alive(self) -> list[socket.socket]:
+        return [one for one in self._open if one.fileno() != -1 and one not in self._silent]
 
     @property
     def is_spent(self) -> bool:
@@ -66,6 +100,8 @@ class Lossy:
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._server)
                 self._open += [client, server]
+                if self.is_dark:
+                    self._silent |= {client, server}
                 threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
 
     def close(self) -> None:
@@ -80,17 +116,23 @@ class Lossy:
         watch = selectors.DefaultSelector()
         watch.register(client, selectors.EVENT_READ, server)
         watch.register(server, selectors.EVENT_READ, client)
+        left = self.allowance() if self.allowance else None
         with client, server, watch, contextlib.suppress(OSError):
-            while True:
+            while left != 0:
                 ready = watch.select()
                 if client in self._silent:
                     self._closing.wait()
                     return
+                if client in self._reset:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                time.sleep(self.latency)
                 for key, _ in ready:
-                    data = key.fileobj.recv(2**20)  # type: ignore[union-attr]
+                    data = key.fileobj.recv(2**20)[:left]  # type: ignore[union-attr]
                     if not data or (key.fileobj is client and self._loses(data, client, server)):
                         return
                     key.data.sendall(data)
+                    left = None if left is None else left - len(data)
 
     def _loses(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
         self.requests.append(data)
@@ -113,18 +155,22 @@ class Lossy:
 
 
 @contextlib.contextmanager
-def lossy(url: URL) -> Iterator[tuple[Lossy, URL]]:
+def lossy(url: URL, *, tcp: bool = False) -> Iterator[tuple[Lossy, URL]]:
     """Give a proxy before the server of `url` (a socket's directory), and the URL through it."""
-    port = url.query.get("port", "5432")
-    name = f".s.PGSQL.{port}"
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(Path(directory) / name))
+    name = f".s.PGSQL.{url.query.get('port', '5432')}"
+    kind = socket.AF_INET if tcp else socket.AF_UNIX
+    with tempfile.TemporaryDirectory() as directory, socket.socket(kind) as listener:
+        listener.bind(("127.0.0.1", 0) if tcp else str(Path(directory) / name))
         listener.listen()
+        through = url.update_query_dict({"host": directory})
+        if tcp:
+            address, port = listener.getsockname()
+            through = url.set(host=address, port=port, query={})
         proxy = Lossy(listener, str(Path(str(url.query["host"])) / name))
         serving = threading.Thread(target=proxy.serve)
         serving.start()
         try:
-            yield proxy, url.update_query_dict({"host": directory})
+            yield proxy, through
         finally:
             proxy.close()
             serving.join()

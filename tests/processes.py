@@ -34,20 +34,23 @@ class Crowd:
     """Processes on one database, and what they wrote down."""
 
     dsn: str
+    """Of the workers; producers may have another way to the same database."""
     folder: Path
     engine: Engine
     logs: list[Path] = field(default_factory=list)
     processes: list[Any] = field(default_factory=list)
+    sends_to: str | None = None
 
     def worker(self, **orders: Any) -> Any:
-        return self._start(work, Orders(**orders))
+        return self._start(work, self.dsn, Orders(**orders))
 
     def producer(self, count: int = 100_000, pause: float = 0.0, **orders: Any) -> Any:
-        return self._start(produce, str(len(self.logs)), Sending(count, pause, **orders))
+        sending = Sending(count, pause, **orders)
+        return self._start(produce, self.sends_to or self.dsn, str(len(self.logs)), sending)
 
-    def _start(self, entry: Callable[..., None], *arguments: Any) -> Any:
+    def _start(self, entry: Callable[..., None], dsn: str, *arguments: Any) -> Any:
         path = self.folder / f"{len(self.logs)}.jsonl"
-        process = FORKS.Process(target=run, args=(entry, self.dsn, path, *arguments))
+        process = FORKS.Process(target=run, args=(entry, dsn, path, *arguments))
         process.start()
         self.logs.append(path)
         self.processes.append(process)

@@ -74,7 +74,7 @@ class Orders:
     concurrency: int = 4
     lease: float = 2
     timeout: float = 5
-    """Seconds that a statement may take."""
+    """Seconds that a statement may take, or a connection."""
     fatal: str = ""
     reached: int = 3
     """How often it reaches that point, the last included."""
@@ -90,6 +90,7 @@ class Sending:
     count: int
     pause: float = 0.0
     keyed: bool = False
+    timeout: float = 5
     fatal: str = ""
     reached: int = 3
 
@@ -242,6 +243,7 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
         retry_backoff=False,
         poll_interval_seconds=0.2,
         query_timeout_seconds=orders.timeout,
+        connection_timeout_seconds=orders.timeout,
         cleanup_interval_seconds=0.5,  # so that faults meet maintenance too
     )
     death = Death(orders)
@@ -266,7 +268,8 @@ def produce(dsn: str, path: Path, name: str, orders: Sending) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     die_at_inserts(Death(orders))
     log, send = Log(path), send_keyed if orders.keyed else send_plain
-    config = Config.from_dsn(dsn, connection_timeout_seconds=5, query_timeout_seconds=5)
+    limits = {"connection_timeout_seconds": orders.timeout, "query_timeout_seconds": orders.timeout}
+    config = Config.from_dsn(dsn, **limits)
     with Producer(config, QUEUE) as producer:
         for place in range(0, orders.count, 20):
             if stopped:

@@ -1,0 +1,150 @@
+"""A bad network between the server and the processes at work, and the queue keeps every promise.
+
+Slow, reset, cut in the middle of a message of the protocol, silent, and without the one reply that
+matters. All on TCP; the judge of `history` has the last word.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lossy import Lossy, lossy
+from processes import DONE, Crowd, crowd_on
+from run_client import QUEUE
+from sqlalchemy import URL
+from waiting import until
+
+from pgqrs import Admin
+
+ENQUEUE, ACKNOWLEDGE = b'"key"', rb'read_ct\":'
+"""What only the statements have that add messages, and that archive what handlers gave."""
+
+
+class Network:
+    """Two proxies, so that what is lost is said of one side: workers, or producers."""
+
+    def __init__(self, crowd: Crowd, workers: Lossy, producers: Lossy) -> None:
+        self.crowd = crowd
+        self.workers = workers
+        self.producers = producers
+        self.both = (workers, producers)
+        self.chance = random.Random(1)
+
+    def slow(self, seconds: float) -> None:
+        """A round trip takes forty milliseconds more."""
+        for proxy in self.both:
+            proxy.latency = 0.02
+        self.goes_on(seconds)
+        for proxy in self.both:
+            proxy.latency = 0.0
+
+    def resetting(self, seconds: float) -> None:
+        """All connections are reset five times a second."""
+        self.repeat(seconds, 0.2, lambda: [proxy.reset() for proxy in self.both])
+
+    def cutting(self, seconds: float) -> None:
+        """Each connection breaks after some bytes, wherever that is."""
+        for proxy in self.both:
+            proxy.allowance = lambda: self.chance.randrange(1_000, 60_000)
+            proxy.reset()
+        self.goes_on(seconds)
+        for proxy in self.both:
+            proxy.allowance = None
+            proxy.reset()
+
+    def black(self, seconds: float) -> None:
+        """Nothing comes through, and nobody is told; new connections are no better."""
+        self.crowd.until_more()
+        with self.workers.darkness() as held:
+            assert held
+            time.sleep(seconds / 2)
+        self.crowd.until_more()
+
+    def forgetting(self, seconds: float) -> None:
+        """The replies to enqueues and to acknowledgements are lost, again and again."""
+        self.repeat(seconds, 0.2, self.forget)
+
+    def forget(self) -> None:
+        done = self.chance.random() < 0.8  # or the server never heard of it
+        self.producers.lose(ENQUEUE, done=done)
+        self.workers.lose(ACKNOWLEDGE, done=done)
+        until(lambda: all(proxy.is_spent for proxy in self.both), DONE)
+
+    def repeat(self, seconds: float, pause: float, act: Callable[[], object]) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            act()
+            time.sleep(pause)
+        self.crowd.until_more()
+
+    def goes_on(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.crowd.until_more()
+
+
+FAULTS: list[Callable[[Network, float], None]] = [
+    Network.slow,
+    Network.resetting,
+    Network.cutting,
+    Network.black,
+    Network.forgetting,
+]
+
+
+@pytest.fixture
+def network(url: URL, admin: Admin, tmp_path: Path) -> Iterator[Network]:
+    admin.create_queue(QUEUE)
+    with (
+        lossy(url, tcp=True) as (workers, there),
+        lossy(url, tcp=True) as (producers, here),
+        crowd_on(text_of(url), tmp_path) as crowd,
+    ):
+        crowd.dsn, crowd.sends_to = text_of(there), text_of(here)
+        yield Network(crowd, workers, producers)
+
+
+def text_of(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@contextmanager
+def working(crowd: Crowd) -> Iterator[None]:
+    """Have two workers, and producers with and without ids of their own, and judge at the end.
+
+    What was sent with an id is there once, however often the reply was lost.
+    """
+    soon: dict[str, float] = {"timeout": 1}
+    workers = [crowd.worker(lease=1, **soon), crowd.worker(lease=1, **soon)]
+    producers = [crowd.producer(pause=0.1, **soon), crowd.producer(pause=0.1, keyed=True, **soon)]
+    crowd.until_more()
+    yield
+    rest = crowd.finish(producers, workers)
+    keyed = [key for o in crowd.operations_of(3) if o.answered for key in o.keys]
+    assert keyed
+    assert set(keyed) <= {row.key for row in rest}
+    for end in crowd.ends():
+        assert end["threads"] <= 8
+        assert end["descriptors"] <= 40
+
+
+def test_a_bad_network(network: Network) -> None:
+    """Slow, reset, cut, black and forgetful in turn: the work goes on after each, all is kept."""
+    with working(network.crowd):
+        for fault in FAULTS:
+            fault(network, 0.5)
+    doubtful = [o for o in network.crowd.operations_of(2) if o.answered is None]
+    assert doubtful, "some enqueues had no answer"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_bad_network_at_length(network: Network, fault: Callable[..., None]) -> None:
+    """Each for half a minute."""
+    with working(network.crowd):
+        fault(network, 30)
