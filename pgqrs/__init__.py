@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgqrs._version import __version__
 
 if TYPE_CHECKING:
+    from pgqrs.access import Access
     from pgqrs.admin import Admin
     from pgqrs.admin import Admin as PgqrsAdmin
     from pgqrs.client import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         QueueNotEmptyError,
         QueueNotFoundError,
         RateLimitedError,
+        RoleNotFoundError,
         SchemaError,
         SchemaMissingError,
         SchemaVersionError,
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
     from pgqrs.worker import Worker, WorkerHandle
 
 __all__ = [
+    "Access",
     "Admin",
     "Archive",
     "ArchiveMode",
@@ -159,6 +162,7 @@ __all__ = [
     "ReadOptions",
     "Report",
     "Retry",
+    "RoleNotFoundError",
     "Runner",
     "SchemaError",
     "SchemaMissingError",
@@ -187,6 +191,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "access": ("Access",),
     "admin": ("Admin",),
     "client": (
         "ClientAdmin",
@@ -219,6 +224,7 @@ _MODULES = {
         "QueueNotEmptyError",
         "QueueNotFoundError",
         "RateLimitedError",
+        "RoleNotFoundError",
         "SchemaError",
         "SchemaMissingError",
         "SchemaVersionError",

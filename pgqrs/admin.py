@@ -8,6 +8,7 @@ from typing import Any, TypeVar, Unpack
 
 from sqlalchemy import Engine
 
+from pgqrs.access import Access
 from pgqrs.admin_messages import MessageAdmin
 from pgqrs.admin_steps import AdminSteps
 from pgqrs.binding import Binding, EngineBinding, bound
@@ -86,6 +87,19 @@ class Admin(MessageAdmin):
         from pgqrs.verification import verify
 
         return self.binding.run(call(verify, self.binding.schema))
+
+    def grant(self, access: Access | str, role: str, *, dry_run: bool = False) -> str:
+        """Give a role of the server what an access takes; give the SQL, unexecuted, when `dry_run`.
+
+        Safe to repeat: to be done again after an upgrade, and where views were made. Needs the
+        owner of the tables. Raises RoleNotFoundError, SchemaMissingError, DatabaseError where this
+        role may not grant, and ValueError where the other owns the tables.
+        """
+        return self.binding.run(self._steps.granting(access, role, dry_run=dry_run))
+
+    def revoke(self, role: str, *, dry_run: bool = False) -> str:
+        """Take all rights of a role on the schema and pgqrs's tables and views; as `grant`."""
+        return self.binding.run(self._steps.revoking(role, dry_run=dry_run))
 
     def create_queue(
         self,

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from pgqrs.access import Access
 from pgqrs.call import Call, call
 from pgqrs.checks import checked_name
 from pgqrs.config import Config
 from pgqrs.forking import forget_in_child
 from pgqrs.lifecycle import Lifecycle
-from pgqrs.operations import ids, lifecycle, maintain, queues, supervise, workers
+from pgqrs.operations import ids, lifecycle, maintain, queues, rights, supervise, workers
 from pgqrs.operations.maintain import MaintenanceTerms
 from pgqrs.operations.queues import QueueOptions
 from pgqrs.operations.views import checked_for_views, make
@@ -160,6 +161,16 @@ class AdminSteps:
         from pgqrs.doctor import Terms, examine  # loads Alembic, which workers can do without
 
         return call(examine, Terms(self.schema, self._stale), fix=fix)
+
+    def granting(self, access: Access | str, role: str, *, dry_run: bool) -> Call[str]:
+        """Give a role what an access takes. Raises ValueError."""
+        grant = call(rights.grant, self.schema, Access(access), role, dry_run=dry_run)
+        return Call(grant.step, changes=not dry_run, together=True)
+
+    def revoking(self, role: str, *, dry_run: bool) -> Call[str]:
+        """Take all rights of a role away."""
+        revoke = call(rights.revoke, self.schema, role, dry_run=dry_run)
+        return Call(revoke.step, changes=not dry_run, together=True)
 
     def bumping_ids(self) -> Call[dict[str, int]]:
         """Go on with ids past those in use."""

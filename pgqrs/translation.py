@@ -36,6 +36,11 @@ _NUMBER: Final = re.compile(r"\b(bigint|integer|smallint)\b.* out of range|out o
 _LOGIN: Final = ("password", "authentication", "does not exist", "pg_hba.conf", "permission denied")
 
 
+_RIGHTS: Final = (
+    " (`pgqrs grant` gives a role what its work takes, and `pgqrs doctor` says what lacks)"
+)
+
+
 @contextmanager
 def translated(schema: str, *, changes: bool = False) -> Iterator[None]:
     """Raise pgqrs's errors for SQLAlchemy's.
@@ -75,7 +80,7 @@ def _for_driver_error(error: exc.DBAPIError, schema: str, *, changes: bool) -> P
     lost = error.connection_invalidated or code is None or code.startswith("08")
     if lost or code in _RETRYABLE:
         return _for_trouble(error, reason, code, lost=lost, changes=changes)
-    return DatabaseError(reason, code)
+    return DatabaseError(f"{reason}{_RIGHTS if code == '42501' else ''}", code)
 
 
 def _for_refusal(error: exc.DBAPIError, code: str | None, schema: str) -> PgqrsError | None:

@@ -33,6 +33,7 @@ EXAMPLES: Final = [
     (errors.QueueNotFoundError("q"), {"queue": "q"}, "create it"),
     (errors.WorkerNotFoundError(7), {"worker_id": 7}, "7"),
     (errors.MessageNotFoundError(7), {"message_id": 7}, "7"),
+    (errors.RoleNotFoundError("app"), {"role": "app"}, "CREATE ROLE"),
     (errors.QueueExistsError("q"), {"queue": "q"}, "exist_ok"),
     (errors.QueueNotEmptyError("q", 2, 3), {"messages": 2, "archived": 3}, "purge"),
     (errors.WorkerExistsError("h", 1, "q"), {"hostname": "h", "port": 1}, "another port"),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, Unpack
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pgqrs.access import Access
 from pgqrs.admin_steps import AdminSteps
 from pgqrs.aio.admin_messages import AsyncMessageAdmin
 from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, bound
@@ -83,6 +84,17 @@ class AsyncAdmin(AsyncMessageAdmin):
         from pgqrs.verification import verify
 
         return await self.binding.run(call(verify, self.binding.schema))
+
+    async def grant(self, access: Access | str, role: str, *, dry_run: bool = False) -> str:
+        """Give a role of the server what an access takes; give the SQL, unexecuted, when `dry_run`.
+
+        Contract and errors are those of `pgqrs.Admin.grant`.
+        """
+        return await self.binding.run(self._steps.granting(access, role, dry_run=dry_run))
+
+    async def revoke(self, role: str, *, dry_run: bool = False) -> str:
+        """Take all rights of a role on the schema and pgqrs's tables and views; as `grant`."""
+        return await self.binding.run(self._steps.revoking(role, dry_run=dry_run))
 
     async def create_queue(
         self,

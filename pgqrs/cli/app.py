@@ -19,6 +19,7 @@ from pgqrs.cli import (
     message,
     metrics,
     queue,
+    rights,
     schema,
     worker,
 )
@@ -35,7 +36,20 @@ from pgqrs.errors import PgqrsError
 __all__ = ["app", "run"]
 
 app = typer.Typer(name="pgqrs", cls=Root, pretty_exceptions_enable=False)
-_PARTS = (schema, settings, metrics, top, doctor, queue, message, archive, dlq, worker, admin)
+_PARTS = (
+    schema,
+    rights,
+    settings,
+    metrics,
+    top,
+    doctor,
+    queue,
+    message,
+    archive,
+    dlq,
+    worker,
+    admin,
+)
 for part in (*_PARTS, alembic, demo, embedded):
     app.add_typer(part.app)
 

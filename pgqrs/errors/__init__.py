@@ -4,6 +4,7 @@ PgqrsError                           retryable = False
 ├── ConfigError(ValueError)          MissingConfigError · InvalidConfigError(field, source)
 ├── SchemaError                      SchemaMissingError · SchemaVersionError
 ├── NotFoundError(LookupError)       QueueNotFoundError · WorkerNotFoundError · MessageNotFoundError
+│                                    RoleNotFoundError
 ├── ConflictError                    QueueExistsError · QueueNotEmptyError · QueueInUseError
 │   ├── WorkerExistsError            hostname, port, queue
 │   ├── DuplicateMessageError        queue, message_id or key, index
@@ -39,6 +40,7 @@ from pgqrs.errors.asking import (
     PgqrsError,
     QueueNotFoundError,
     RateLimitedError,
+    RoleNotFoundError,
     SchemaError,
     SchemaMissingError,
     SchemaVersionError,
@@ -83,6 +85,7 @@ __all__ = [
     "QueueNotEmptyError",
     "QueueNotFoundError",
     "RateLimitedError",
+    "RoleNotFoundError",
     "SchemaError",
     "SchemaMissingError",
     "SchemaVersionError",

@@ -19,6 +19,7 @@ __all__ = [
     "PgqrsError",
     "QueueNotFoundError",
     "RateLimitedError",
+    "RoleNotFoundError",
     "SchemaError",
     "SchemaMissingError",
     "SchemaVersionError",
@@ -117,6 +118,14 @@ class MessageNotFoundError(NotFoundError):
     def __init__(self, message_id: int) -> None:
         super().__init__(f"there is no message {message_id}")
         self.message_id = message_id
+
+
+class RoleNotFoundError(NotFoundError):
+    """The server has no role of this name."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"the server has no role {role!r}: make it with CREATE ROLE")
+        self.role = role
 
 
 class InvalidStateError(PgqrsError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from pgqrs.errors import PgqrsError
+from pgqrs.errors import DatabaseError
 from pgqrs.statements import ids as sql
 
 __all__ = ["behind", "bump"]
@@ -26,11 +26,12 @@ def behind(connection: Connection, schema: str) -> dict[str, tuple[int | None, i
 def bump(connection: Connection, schema: str) -> dict[str, int]:
     """Go on with ids past the highest in use; gives that by table, where it was needed.
 
-    Raises PgqrsError where this role may not see the ids given out.
+    Raises DatabaseError where this role may not see the ids given out.
     """
     if hidden := [name for name, (last, _) in behind(connection, schema).items() if last is None]:
-        raise PgqrsError(
-            f"this role may not see the ids given out for {', '.join(hidden)}: GRANT SELECT, UPDATE"
-            f" ON ALL SEQUENCES IN SCHEMA {schema}, or do it as the owner of the tables"
+        raise DatabaseError(
+            f"this role may not see the ids given out for {', '.join(hidden)}: `pgqrs --schema"
+            f" {schema} grant admin` gives it that, or do it as the owner of the tables",
+            "42501",
         )
     return {row[0]: row[1] for row in connection.execute(sql.bump(schema))}

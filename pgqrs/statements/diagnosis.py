@@ -27,7 +27,7 @@ __all__ = [
     "indexes",
     "notifications",
     "orphans",
-    "rights",
+    "role",
     "unseen",
     "vacuuming",
 ]
@@ -46,21 +46,17 @@ def notifications() -> Executable:
 
 
 @cache
-def rights() -> Executable:
-    """Give what this role lacks: (role, whether it may use `schema`, table, rights, may vacuum)."""
+def role() -> Executable:
+    """Give (this role, whether it may vacuum table `name` in `schema`), if there is such a one."""
     return text(
-        "SELECT current_user, has_schema_privilege(n.oid, 'USAGE'), c.relname,"
-        " ARRAY(SELECT wanted FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted"
-        " WHERE NOT has_table_privilege(c.oid, wanted)),"
-        " pg_has_role(c.relowner, 'USAGE') OR CASE"
+        "SELECT current_user, pg_has_role(c.relowner, 'USAGE') OR CASE"
         " WHEN current_setting('server_version_num')::int >= 170000"
         " THEN has_table_privilege(c.oid, CASE"
         " WHEN current_setting('server_version_num')::int >= 170000 THEN 'MAINTAIN'"
         " ELSE 'SELECT' END) ELSE false END"
         " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = :schema AND c.relname = ANY(:names)"
-        " ORDER BY array_position(:names, c.relname::text)"
-    ).bindparams(bindparam("schema", type_=Text), bindparam("names", type_=ARRAY(Text)))
+        " WHERE n.nspname = :schema AND c.relname = :name"
+    ).bindparams(bindparam("schema", type_=Text), bindparam("name", type_=Text))
 
 
 @cache

@@ -24,6 +24,8 @@ async def admin(config: pgqrs.Config) -> None:
         assert_type(await admin.purge_queue("q"), int)
         assert_type(await admin.queue_metrics("q"), pgqrs.QueueMetrics)
         assert_type(await admin.diagnose(fix=True), list[Finding])
+        assert_type(await admin.grant("producer", "app", dry_run=True), str)
+        assert_type(await admin.revoke("app"), str)
         assert_type(await admin.bump_ids(), dict[str, int])
         assert_type(await admin.system_stats(), pgqrs.SystemStats)
         assert_type(admin.pool, AsyncEngine)

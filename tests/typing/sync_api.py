@@ -26,6 +26,8 @@ def admin(config: pgqrs.Config, engine: Engine) -> None:
         assert_type(admin.purge_archive(older_than=dt.timedelta(days=1)), int)
         assert_type(admin.queue_metrics("q"), pgqrs.QueueMetrics)
         assert_type(admin.diagnose(fix=True), list[Finding])
+        assert_type(admin.grant(pgqrs.Access.CONSUMER, "app"), str)
+        assert_type(admin.revoke("app", dry_run=True), str)
         assert_type(admin.bump_ids(), dict[str, int])
         assert_type(admin.system_stats(exact=True), pgqrs.SystemStats)
         assert_type(admin.all_queues_metrics(exact=True), list[pgqrs.QueueMetrics])
