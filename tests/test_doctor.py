@@ -18,7 +18,16 @@ from bouncer import PROGRAM, bouncer
 from sqlalchemy import URL, Engine, create_engine, text
 from waiting import until
 
-from pgqrs import Admin, Config, Consumer, PgqrsError, Producer, QueuePolicy, migrations
+from pgqrs import (
+    Admin,
+    Config,
+    Consumer,
+    DatabaseError,
+    PgqrsError,
+    Producer,
+    QueuePolicy,
+    migrations,
+)
 from pgqrs.aio import AsyncAdmin
 from pgqrs.cli.app import run as run_line
 from pgqrs.doctor import CHECKS, Terms, examine
@@ -199,6 +208,20 @@ def test_ids_are_not_moved_blindly(role: str, url: URL, engine: Engine, admin: A
     with Admin(config) as tenant, pytest.raises(PgqrsError, match="given out for pgqrs_queues: GR"):
         tenant.bump_ids()
     assert admin.create_queue("next").id == 2
+
+
+def test_ids_of_workers_behind_the_rows(engine: Engine, admin: Admin, config: Config) -> None:
+    """Registering says which id is in use, not that somebody else has a host and port."""
+    admin.create_queue("q")
+    for port in (1, 2):
+        with Consumer(config, "q", "far", port) as other:
+            other.heartbeat()
+    execute(engine, "ALTER TABLE pgqrs.pgqrs_workers ALTER id RESTART")
+    with Consumer(config, "q") as second:
+        with pytest.raises(DatabaseError, match="pgqrs_workers_pkey"):
+            second.heartbeat()
+        assert admin.bump_ids() == {"pgqrs_workers": 2}
+        second.heartbeat()
 
 
 def test_workers_that_ended_without_a_word(

@@ -56,7 +56,11 @@ def register(t: Tables) -> Executable:
     added = (
         insert(w)
         .from_select(list(row), rows, include_defaults=False)
-        .on_conflict_do_nothing()
+        # No other conflict: a restore without the sequences is not a live worker.
+        .on_conflict_do_nothing(
+            index_elements=[w.c.queue_id, w.c.role, w.c.hostname, w.c.port],
+            index_where=w.c.port.is_not(None) & w.c.shutdown_at.is_(None),
+        )
         .returning(w.c.id)
         .cte("added")
     )
