@@ -27,7 +27,7 @@ __all__ = ["Archive", "Messages", "Queues", "Table", "Workers"]
 
 M = TypeVar("M")
 
-_JSON: Final = ("payload", "headers", "output", "error")
+_JSON: Final = ("payload", "headers", "options", "output", "error")
 
 
 class Table(Closing, Generic[M]):
@@ -51,9 +51,9 @@ class Table(Closing, Generic[M]):
     def insert(self, **values: Any) -> M:
         """Insert a row of these columns and give it. JSON columns take JSON values.
 
-        Raises DatabaseError where a constraint refuses it.
+        Raises DatabaseError where a constraint refuses it, and TypeError for a column it has not.
         """
-        statement = rows.add(self._table, self._columns, _encoded(values))
+        statement = rows.add(self._table, self._columns, _encoded(self._table, values))
         return self._value(*self._one(statement, {}))
 
     def get(self, key: int) -> M:
@@ -73,7 +73,7 @@ class Table(Closing, Generic[M]):
         """Set columns of the row with this id and give it. Raises the NotFoundError of its kind."""
         if not values:
             return self.get(key)
-        statement = rows.change(self._table, self._columns, _encoded(values))
+        statement = rows.change(self._table, self._columns, _encoded(self._table, values))
         return self._value(*self._found(self._one(statement, {"row_id": key}), key))
 
     def delete(self, key: int) -> bool:
@@ -230,7 +230,9 @@ class Archive(Table[ArchivedMessage]):
         )
 
 
-def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+def _encoded(table: sa.Table, values: Mapping[str, Any]) -> dict[str, Any]:
+    if strange := values.keys() - table.c.keys():
+        raise TypeError(f"{table.name} has no column {min(strange)!r}")
     return {
         name: encode(value) if name in _JSON and value is not None else value
         for name, value in values.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -202,3 +203,20 @@ def test_pages_read_no_more_than_needed(
     assert len(plans) == 1
     assert "Seq Scan" not in plans[0]
     assert "Sort" not in plans[0]
+
+
+@pytest.mark.parametrize("name", ["nothing", "id) VALUES (1); --", ""])
+def test_a_column_that_is_not_there(admin: Admin, name: str) -> None:
+    """It is told by its name, before anything is sent."""
+    for write in (Queues(admin).insert, lambda **values: Queues(admin).update(1, **values)):
+        with pytest.raises(TypeError, match=re.escape(f"pgqrs_queues has no column {name!r}")):
+            write(**{name: 1})
+
+
+def test_options_are_json_like_the_others(admin: Admin) -> None:
+    """What a message was given beside its payload can be written as a JSON value."""
+    queue = admin.create_queue("q")
+    now = dt.datetime.now(dt.UTC)
+    row = {"queue_id": queue.id, "payload": 1, "vt": now, "enqueued_at": now}
+    added = Messages(admin).insert(**row, options={"retain_for": 60})
+    assert admin.get_message(added.id).options == {"retain_for": 60}
