@@ -146,6 +146,8 @@ def _some_seconds(value: Duration) -> float:
 
 
 def _instant(value: dt.datetime) -> str:
+    if not isinstance(value, dt.datetime):
+        raise TypeError(f"deliver_at is a datetime, not {value!r}")
     if value.tzinfo is None:
         raise ValueError(f"deliver_at has a time zone, unlike {value!r}: say .astimezone() first")
     try:

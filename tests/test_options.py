@@ -17,7 +17,7 @@ from line import Line
 from sqlalchemy import URL, event, text
 from waiting import until
 
-from pgqrs import Config, Message, NewMessage, PayloadError, QueueMessage
+from pgqrs import Admin, Config, Message, NewMessage, PayloadError, Producer, QueueMessage
 from pgqrs.operations.acknowledge import fence_of
 from pgqrs.operations.settle import Extended, Extension, extend_many
 from pgqrs.runner.holds import Holds
@@ -425,3 +425,12 @@ def test_a_role_with_the_rights_in_the_docs_can_do_all(role: str, line: Line, ur
     other.admin.maintain()
     other.admin.delete_queue("other", force=True)
     other.close()
+
+
+def test_an_instant_is_a_datetime(config: Config, admin: Admin) -> None:
+    """Text and numbers are refused, with what was given."""
+    admin.create_queue("q")
+    with Producer(config, "q") as producer:
+        for instant in ("2030-01-01T00:00:00Z", 1e9, dt.date(2030, 1, 1)):
+            with pytest.raises(TypeError, match="deliver_at is a datetime, not"):
+                producer.enqueue(1, deliver_at=instant)  # type: ignore[call-overload]
