@@ -43,7 +43,7 @@ _RIGHTS: Final = (
 
 @contextmanager
 def translated(schema: str, *, changes: bool = False) -> Iterator[None]:
-    """Raise pgqrs's errors for SQLAlchemy's.
+    """Raise pgqrs's errors for SQLAlchemy's, and ValueError for values that no driver can send.
 
     With `changes` a connection that breaks while a statement is under way is
     OutcomeUnknownError: what it was to change may be changed.
@@ -52,6 +52,10 @@ def translated(schema: str, *, changes: bool = False) -> Iterator[None]:
         yield
     except exc.DBAPIError as error:
         raise _for_driver_error(error, schema, changes=changes) from error
+    except exc.StatementError as error:
+        raise ValueError(f"a value cannot be sent to the server: {error.orig}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a text cannot be sent to the server: {error.reason}") from error
     except exc.TimeoutError as error:
         raise UnavailableError(
             "no connection of the pool became free in time: raise max_connections or"

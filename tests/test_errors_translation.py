@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 from sqlalchemy import URL, Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from waiting import BLOCKED, ask, crowd, locked, wait_for
 
 from pgqrs import (
@@ -295,3 +295,22 @@ def test_a_queue_that_is_deleted_while_an_enqueue_waits(
             start(1, enqueue)
             wait_for(engine, BLOCKED)
     assert [type(error) for error in caught] == [QueueNotFoundError]
+
+
+def queue_of(config: Config) -> Callable[[str], Any]:
+    def enqueue(name: str) -> Any:
+        with Producer(config, name) as producer:
+            return producer.enqueue(1)
+
+    return enqueue
+
+
+@pytest.mark.parametrize("name", ["a\ud800", "a\0"])
+def test_text_that_cannot_be_sent(config: Config, name: str) -> None:
+    """Neither the driver's error nor the statement is seen, whichever place it is given to."""
+    with Admin(config) as admin:
+        for ask in (admin.get_queue, admin.purge_queue, queue_of(config)):
+            with pytest.raises((ValueError, DatabaseError), match="cannot") as caught:
+                ask(name)
+            assert not isinstance(caught.value, UnicodeError | SQLAlchemyError)
+            assert "SELECT" not in str(caught.value)

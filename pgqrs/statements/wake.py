@@ -13,7 +13,8 @@ __all__ = ["backend_pid", "channel_of", "listen", "listening_to", "notify", "unl
 @cache
 def channel_of(schema: str, queue: str) -> str:
     """Give the channel of a queue: an identifier of 39 characters."""
-    return "pgqrs_" + blake2s(f"{schema}.{queue}".encode(), digest_size=16).hexdigest()
+    name = f"{schema}.{queue}".encode(errors="replace")  # no such queue, and that is said later
+    return "pgqrs_" + blake2s(name, digest_size=16).hexdigest()
 
 
 def listen(channel: str) -> Executable:
