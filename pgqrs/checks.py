@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["checked_attempts", "checked_name", "checked_priority", "checked_status"]
+__all__ = ["checked_attempts", "checked_ids", "checked_name", "checked_priority", "checked_status"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,62}")
 
@@ -18,6 +19,15 @@ def checked_name(name: str) -> str:
             f" letter, a digit or _: {name!r}"
         )
     return name
+
+
+def checked_ids(ids: Iterable[int]) -> list[int]:
+    """Give ids of messages back as a list. Raises TypeError where one is no integer."""
+    if isinstance(ids, Iterable):
+        checked = [*ids]
+        if all(type(each) is int for each in checked) and not isinstance(ids, str | bytes):
+            return checked
+    raise TypeError(f"an id of a message is an integer, and many are a list of those: {ids!r}")
 
 
 def checked_attempts(value: int) -> int:

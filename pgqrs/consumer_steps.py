@@ -130,6 +130,8 @@ class ConsumerSteps(WorkerSteps):
         """Give the fence of what is held. Raises LeaseLostError where it was not leased here."""
         if isinstance(held, int):
             return self.ledger.fence(held)
+        if not isinstance(held, QueueMessage):
+            raise TypeError(f"what is held is a message or its id, not {held!r}")
         mine = self.registration.worker_id
         if mine is None or held.consumer_worker_id != mine:
             raise LeaseLostError(held.id, "another worker leased it")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pgqrs.call import Call, call
+from pgqrs.checks import checked_ids
 from pgqrs.config import Config
 from pgqrs.message_info import MessageInfo
 from pgqrs.operations import history, intervene
@@ -68,7 +69,7 @@ class MessageSteps:
         """Enqueue copies of archived messages."""
         if isinstance(ids, int):
             return Call(call(intervene.replay, self.schema, ids).step, changes=True)
-        return Call(call(intervene.replay_each, self.schema, list(ids)).step, changes=True)
+        return Call(call(intervene.replay_each, self.schema, checked_ids(ids)).step, changes=True)
 
     def listing_archived(
         self, queue: str, status: str | None, limit: int, offset: int
@@ -87,7 +88,7 @@ class MessageSteps:
         if (ids is None) == (containing is None):
             raise ValueError("say what to erase: ids, or what the payload contains")
         if ids is not None:
-            return call(history.erase, self.schema, queue, list(ids))
+            return call(history.erase, self.schema, queue, checked_ids(ids))
         part = history.checked_part(containing)
         return call(history.erase_matching, self.schema, queue, part)
 
@@ -100,4 +101,4 @@ class MessageSteps:
     def _acting(self, act: Act, ids: int | Iterable[int]) -> Call[list[bool] | None]:
         if isinstance(ids, int):
             return Call(call(intervene.do, self.schema, act, ids).step, changes=True)
-        return Call(call(intervene.do_each, self.schema, act, list(ids)).step, changes=True)
+        return Call(call(intervene.do_each, self.schema, act, checked_ids(ids)).step, changes=True)

@@ -17,7 +17,7 @@ from pgqrs.bell import Bell
 from pgqrs.binding import is_together
 from pgqrs.bucket import Bucket
 from pgqrs.call import Call, TogetherError, call
-from pgqrs.checks import checked_attempts, checked_priority
+from pgqrs.checks import checked_attempts, checked_ids, checked_priority
 from pgqrs.errors import (
     ConflictError,
     NotFoundError,
@@ -126,7 +126,8 @@ class ProducerSteps(WorkerSteps):
 
     def extending(self, message: QueueMessage | int, by: Duration) -> Call[QueueMessage]:
         """Postpone what this producer enqueued, or extend its present lease. Raises ValueError."""
-        message_id = message if isinstance(message, int) else message.id
+        given = message.id if isinstance(message, QueueMessage) else message
+        (message_id,) = checked_ids([given])
         return call(self._extend, message_id, span(by))
 
     def ringing(self) -> Call[None]:

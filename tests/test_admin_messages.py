@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -426,3 +427,19 @@ def test_a_message_is_shown_with_what_it_was_given(admin: Admin, producer: Produ
         assert (shown.message_id, shown.key, shown.options) == (mine, "ada", given)
     plain = admin.get_message(producer.enqueue(1).id)
     assert (plain.message_id, plain.key, plain.options) == (None, None, None)
+
+
+@pytest.mark.parametrize("bad", ["1", b"1", 1.0, None, [1, "2"], [True], {"a": 1}])
+def test_ids_are_integers(admin: Admin, bad: Any) -> None:
+    """Anything else is a TypeError that shows it, before anything is sent."""
+    admin.create_queue("q")
+    with Producer(admin, "q") as producer, Consumer(admin, "q") as consumer:
+        acts = (admin.cancel_messages, admin.delete_messages, admin.replay, admin.retry_messages)
+        for act in (*acts, consumer.archive, consumer.delete):
+            with pytest.raises(TypeError, match=re.escape(repr(bad))):
+                act(bad)
+        with pytest.raises(TypeError, match=re.escape(repr(bad))):
+            producer.extend_visibility(bad, 1)
+    if bad is not None:
+        with pytest.raises(TypeError, match=re.escape(repr(bad))):
+            admin.erase_archived("q", bad)
