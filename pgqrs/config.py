@@ -283,15 +283,17 @@ def _parsed(dsn: str) -> URL:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        url = make_url(dsn)
+        url = make_url(dsn.encode().decode())  # refuses what is no text of UTF-8
     except (ArgumentError, ValueError):
         raise ValueError("it is not a URL like postgresql://user@host:5432/database") from None
     backend = url.drivername.split("+")[0]
     if backend not in ("postgres", "postgresql"):
         raise ValueError(f"it is for {backend!r}, and pgqrs needs postgresql://")
-    password = url.query.get("password")
-    if isinstance(password, str):  # where its repr would show it
-        url = url.set(password=password).difference_update_query(["password"])
+    if "@" in (url.database or ""):  # it may be what was to be secret
+        raise ValueError("a / or an @ within a user, password or database is written %2F or %40")
+    if password := url.query.get("password"):  # where its repr would show it
+        last = password if isinstance(password, str) else password[-1]
+        url = url.set(password=last).difference_update_query(["password"])
     return url.set(drivername="postgresql+psycopg")
 
 

@@ -238,3 +238,27 @@ def test_password_is_in_no_error(url: URL) -> None:
         with Admin(config) as admin, pytest.raises(PgqrsError) as caught:
             admin.list_queues()
         assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("dsn", "why"),
+    [
+        ("postgresql://me/s3cr3t@host/db", "is written %2F or %40"),
+        ("postgresql:///:s3cr3t@:/", "is written %2F or %40"),
+        ("postgresql://me:s3cr3t@host/db?x=\ud800", "not a URL"),
+        ("\ud800", "not a URL"),
+    ],
+)
+def test_a_dsn_that_would_show_its_password_or_cannot_be_sent(dsn: str, why: str) -> None:
+    """It is refused, and nothing of it is shown."""
+    for setting in ("dsn", "listen_dsn"):
+        with pytest.raises(InvalidConfigError, match=why) as caught:
+            Config(**{"dsn": "postgresql://host/db", setting: dsn})
+        assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_password_given_twice_is_hidden() -> None:
+    """The last one counts, as for libpq."""
+    config = Config.from_dsn("postgresql://me@host/db?password=s3cr3t&password=s3cr3t2")
+    assert config.url.password == "s3cr3t2"
+    assert "s3cr3t" not in repr(config.url)
