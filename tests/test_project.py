@@ -19,6 +19,8 @@ import pgqrs.aio
 import pgqrs.aio.boss
 import pgqrs.boss
 import pgqrs.embedded
+import pgqrs.testing
+import pgqrs.testing.aio
 from pgqrs.config import Config
 from pgqrs.validation import ValidationConfig
 
@@ -32,6 +34,8 @@ PUBLIC = [
     *(("pgqrs.boss", name) for name in pgqrs.boss.__all__ if name != "QueuePolicy"),
     *(("pgqrs.aio.boss", name) for name in pgqrs.aio.boss.__all__),
     *(("pgqrs.embedded", name) for name in pgqrs.embedded.__all__),
+    *(("pgqrs.testing", name) for name in pgqrs.testing.__all__),
+    *(("pgqrs.testing.aio", name) for name in pgqrs.testing.aio.__all__),
 ]
 
 UNWANTED = {
