@@ -5,6 +5,7 @@ PYTHON ?= python3
 JOBS ?= auto
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
+NAME ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,7 +34,7 @@ FIND_PYTHON = \
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo shop test matrix soak bench test-all lint format wheel docs docs-serve clean
+.PHONY: help demo shop example test matrix soak bench test-all lint format wheel docs docs-serve clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,9 @@ demo: $(VENV)/demo.stamp ## Watch real work go through a queue, on a PostgreSQL 
 
 shop: $(VENV)/shop.stamp ## Open the example shop on http://127.0.0.1:8000/docs, on a PostgreSQL of its own
 	@$(BIN)/python -m examples.shop
+
+example: $(VENV)/demo.stamp ## Run an example on a PostgreSQL of its own, as NAME=hello; without a name, list them
+	@$(BIN)/python -m examples$(addprefix .,$(NAME))
 
 test: $(VENV)/dev.stamp ## Run the main test suite (PGQRS_TEST_DSN: on a server of yours)
 	@$(BIN)/python $(PYTEST) -m 'not soak' $(PYTEST_OPTIONS)

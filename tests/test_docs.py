@@ -26,13 +26,21 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PRINTED = "postgresql://user:pass@localhost/mydb"
 TAB = re.compile(r'^=== "(.+)"$', re.MULTILINE)
+SHOWN = re.compile(r'--8<-- "examples/\w+\.py"\n')
+"""An example that a page shows: tests/test_examples.py runs it."""
 RUN_BY_SHELL = re.compile(r"^(export PGQRS_\w+=.*|pgqrs .*|)$")
 
 
 def parsed(path: Path) -> Document:
-    run_python = CodeBlockParser("python", PythonEvaluator())
+    run_python = CodeBlockParser("python", in_python)
     run_shell = CodeBlockParser("bash", in_a_shell)
     return Document.parse(str(path), run_python, run_shell)
+
+
+def in_python(example: Example) -> None:
+    """Run a Python block, unless it is an example."""
+    if not SHOWN.fullmatch(example.parsed):
+        PythonEvaluator()(example)
 
 
 def tab_of(example: Example) -> str | None:
