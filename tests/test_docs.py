@@ -1,20 +1,21 @@
-"""Every Python block of README and docs runs as printed, and so does every `pgqrs` command.
+"""Every Python block of README and docs runs as printed, and so does every line for a shell.
 
 A page is run once for each of its tabs, from top to bottom, against a database of its own: only the
-DSN is another. Blocks outside of tabs belong to every run.
+DSN is another, and a port any that is free. Blocks outside of tabs belong to every run. What is
+not run is listed in PEERS and, of a shell, in `shell.NOT_RUN`.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import tempfile
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shell import type_in
 from sqlalchemy import URL, Engine
 from sybil import Document, Example, Lexeme
 from sybil.evaluators.python import PythonEvaluator
@@ -23,18 +24,20 @@ from sybil.parsers.markdown import CodeBlockParser
 from pgqrs import Admin, Consumer, Producer
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 PRINTED = "postgresql://user:pass@localhost/mydb"
 TAB = re.compile(r'^=== "(.+)"$', re.MULTILINE)
 SHOWN = re.compile(r'--8<-- "examples/\w+\.py"\n')
 """An example that a page shows: tests/test_examples.py runs it."""
-RUN_BY_SHELL = re.compile(r"^(export PGQRS_\w+=.*|pgqrs .*|)$")
+PORT = "127.0.0.1:9187"
+PEERS = {"Celery", "procrastinate", "pgmq"}
+"""Tabs with the code of others, which is not installed here: it is only compiled."""
 
 
 def parsed(path: Path) -> Document:
     run_python = CodeBlockParser("python", in_python)
-    run_shell = CodeBlockParser("bash", in_a_shell)
-    return Document.parse(str(path), run_python, run_shell)
+    run_shell = [CodeBlockParser(language, in_a_shell) for language in ("bash", "sh")]
+    return Document.parse(str(path), run_python, *run_shell)
 
 
 def in_python(example: Example) -> None:
@@ -52,31 +55,14 @@ def tab_of(example: Example) -> str | None:
 
 
 def in_a_shell(example: Example) -> None:
-    """Run a block of `pgqrs` commands in a shell that stops at the first error.
-
-    What a block exports, later blocks of its page have too, as in one terminal.
-    """
-    for line in example.parsed.splitlines():
-        assert RUN_BY_SHELL.match(line), f"a bash block runs pgqrs only, mark others sh: {line}"
-    exported = example.namespace.setdefault("exported", {})
-    exported.update(re.findall(r'^export (\w+)="(.*)"$', example.parsed, re.MULTILINE))
-    programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    result = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", example.parsed],
-        env=os.environ | exported | {"PATH": programs},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert result.returncode == 0, f"{example.parsed}\n{result.stdout}{result.stderr}"
+    """Type a block into the terminal of its page."""
+    type_in(example.parsed, example.namespace["terminal"])
 
 
 def runs() -> Iterator[Any]:
     for path in PAGES:
         examples = list(parsed(path).examples())
-        tabs = sorted({tab for example in examples if (tab := tab_of(example))})
+        tabs = sorted({tab for example in examples if (tab := tab_of(example))} - PEERS)
         for tab in tabs or [None] if examples else []:
             name = str(path.relative_to(ROOT))
             yield pytest.param(path, tab, id=f"{name}-{tab}" if tab else name)
@@ -90,6 +76,16 @@ def database(request: pytest.FixtureRequest, path: Path) -> URL:
     return fixture
 
 
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder to work in, which the server's user can enter where root runs the tests."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        Path(made).chmod(0o755)
+        monkeypatch.chdir(made)
+        yield
+        monkeypatch.undo()
+
+
 def let_go(namespace: dict[str, Any]) -> None:
     """Close what a page left open, as the end of a program would."""
     for value in namespace.values():
@@ -100,21 +96,22 @@ def let_go(namespace: dict[str, Any]) -> None:
             value.dispose()
 
 
-@pytest.mark.timeout(300)  # a page of commands is many processes
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("path", "tab"), list(runs()))
-def test_blocks_run_as_printed(
-    path: Path, tab: str | None, database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_run_as_printed(path: Path, tab: str | None, database: URL) -> None:
     """All blocks of a page run in their order, but for the DSN."""
-    monkeypatch.chdir(tmp_path)
     dsn = database.set(drivername="postgresql").render_as_string(hide_password=False)
     document = parsed(path)
+    document.namespace["terminal"] = {"PGQRS_DSN": dsn}
     try:
         for example in document.examples():
             if tab_of(example) in (None, tab):
                 code = example.parsed
-                example.parsed = Lexeme(code.replace(PRINTED, dsn), code.offset, code.line_offset)
+                here = code.replace(PRINTED, dsn).replace(PORT, "127.0.0.1:0")
+                example.parsed = Lexeme(here, code.offset, code.line_offset)
                 example.evaluate()
+            elif tab_of(example) in PEERS:
+                compile(example.parsed, str(path), "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
     finally:
         let_go(document.namespace)
 
