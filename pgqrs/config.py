@@ -64,6 +64,7 @@ class Config(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     username: str = "postgres"
     password: SecretStr | None = SecretStr("postgres")
+    """Hidden wherever a configuration is shown."""
     database: str = "postgres"
 
     schema_: str = Field(default="pgqrs", alias="schema")

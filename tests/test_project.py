@@ -21,8 +21,6 @@ import pgqrs.boss
 import pgqrs.embedded
 import pgqrs.testing
 import pgqrs.testing.aio
-from pgqrs.config import Config
-from pgqrs.validation import ValidationConfig
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pgqrs"
@@ -168,34 +166,6 @@ def test_contributing_lists_the_modules() -> None:
     there = {path.name for path in PACKAGE.glob("*.py")} - {"_version.py", "__main__.py"}
     there |= {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
     assert listed == there
-
-
-def test_settings_in_the_docs_are_those_of_the_model() -> None:
-    """The table of settings has each key of Config once, in its order, with its default."""
-    text = (ROOT / "docs" / "guides" / "configuration.md").read_text(encoding="utf-8")
-    table = text[text.index("## Settings") : text.index("\n\nQueues have")]
-    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\|", table, re.MULTILINE)
-    assert rows == [(key, default) for key, default in settings()]
-
-
-def test_rules_in_the_docs_are_those_of_the_model() -> None:
-    """So has the table of rules, and each says there what it says in the code."""
-    text = (ROOT / "docs" / "guides" / "configuration.md").read_text(encoding="utf-8")
-    table = text[text.index("## Rules of validation") : text.index("## Behind a pooler")]
-    rows = re.findall(r"^\| `(\w+)` \| \| (.*) \|$", table, re.MULTILINE)
-    assert [name for name, _ in rows] == list(ValidationConfig.model_fields)
-    code = (PACKAGE / "validation.py").read_text(encoding="utf-8")
-    for _, says in rows:
-        assert f'"""{says}."""' in code
-
-
-def settings() -> Iterator[tuple[str, str]]:
-    for name, field in Config.model_fields.items():
-        default = field.default
-        secret = getattr(default, "get_secret_value", None)
-        shown = secret() if secret else default
-        text = "" if shown is None or shown == ValidationConfig() else str(shown)
-        yield field.alias or name, text.lower() if isinstance(shown, bool) else text
 
 
 def test_decisions_are_short_and_listed() -> None:
