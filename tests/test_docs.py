@@ -7,15 +7,20 @@ not run is listed in PEERS and, of a shell, in `shell.NOT_RUN`.
 
 from __future__ import annotations
 
+import configparser
+import json
 import re
+import shlex
 import tempfile
+import tomllib
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shell import type_in
+import yaml
+from shell import says_what_the_command_takes, type_in
 from sqlalchemy import URL, Engine
 from sybil import Document, Example, Lexeme
 from sybil.evaluators.python import PythonEvaluator
@@ -119,16 +124,53 @@ def test_blocks_run_as_printed(path: Path, tab: str | None, database: URL) -> No
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_blocks_say_what_they_are(path: Path) -> None:
     """A block names a language that is run, or one that is known not to be."""
-    text = path.read_text()
-    fences = re.findall(r"^ *```(.*)$", text, re.MULTILINE)
-    assert {*fences[::2]} <= {
-        "python",
-        "bash",
-        "sh",
-        "text",
-        "yaml",
-        "sql",
-        "mermaid",
-        "toml",
-        "json",
-    }
+    fences = re.findall(r"^ *```(.*)$", path.read_text(), re.MULTILINE)
+    assert {*fences[::2]} <= {"python", "bash", "sh", "text", "sql", "mermaid", *FORMATS}
+
+
+def ini(text: str) -> Iterator[list[str]]:
+    """A unit of systemd, or a file of PgBouncer; gives what is executed."""
+    parsed = configparser.ConfigParser(interpolation=None)
+    parsed.optionxform = str  # type: ignore[assignment,method-assign]
+    parsed.read_string(text)
+    for section in parsed.sections():
+        for key, value in parsed[section].items():
+            if key.startswith("Exec"):
+                yield shlex.split(value)
+
+
+def dockerfile(text: str) -> Iterator[list[str]]:
+    for line in text.strip().splitlines():
+        word, _, rest = line.partition(" ")
+        assert word in {"FROM", "RUN", "WORKDIR", "COPY", "USER", "STOPSIGNAL", "CMD"}, line
+        if word == "CMD":
+            yield json.loads(rest)
+
+
+def lists_in(value: Any) -> Iterator[list[Any]]:
+    """The lists anywhere in a document; a list of words may be a command."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, list):
+        yield value
+    for each in inner:
+        yield from lists_in(each)
+
+
+FORMATS: dict[str, Callable[[str], Iterator[list[Any]]]] = {
+    "yaml": lambda text: lists_in(list(yaml.safe_load_all(text))),
+    "json": lambda text: lists_in(json.loads(text)),
+    "toml": lambda text: lists_in(tomllib.loads(text)),
+    "ini": ini,
+    "dockerfile": dockerfile,
+}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_other_programs_read_is_well_formed(path: Path) -> None:
+    """Files for others can be parsed; commands of pgqrs in them are there, and take that."""
+    blocks = re.findall(r"^( *)```(\w+)\n(.*?)^ *```$", path.read_text(), re.MULTILINE | re.DOTALL)
+    for indent, language, text in blocks:
+        if language in FORMATS:
+            for words in FORMATS[language](re.sub(f"^{indent}", "", text, flags=re.MULTILINE)):
+                if words and str(words[0]).rpartition("/")[2] == "pgqrs":
+                    says_what_the_command_takes(shlex.join(words))

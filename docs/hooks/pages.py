@@ -12,11 +12,31 @@ from pathlib import Path
 from typing import Any, Final
 
 import command_reference
+import figure_table
 import layer_table
 import setting_tables
 
+ROOT: Final = Path(__file__).parent.parent.parent
+
+
+def _moved(name: str) -> Callable[[], str]:
+    """Give what puts a file of the checkout's root into the folder `docs/contributing`."""
+
+    def text() -> str:
+        whole = (ROOT / name).read_text(encoding="utf-8")
+        links = {"](docs/": "](../", "](CHANGELOG.md)": "](changes.md)"}
+        for here, there in links.items():
+            whole = whole.replace(here, there)
+        return whole
+
+    return text
+
+
 GENERATED: Final[dict[str, Callable[[], str]]] = {
+    "changes": _moved("CHANGELOG.md"),
     "commands": command_reference.text,
+    "contributing": _moved("CONTRIBUTING.md"),
+    "figures": figure_table.text,
     "layers": layer_table.text,
     "rules": setting_tables.rules,
     "settings": setting_tables.settings,
