@@ -34,7 +34,8 @@ FIND_PYTHON = \
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo shop example test matrix soak bench test-all lint format wheel docs docs-serve clean
+.PHONY: help demo shop example test matrix soak bench test-all lint format wheel docs pictures docs-serve \
+	clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +89,9 @@ wheel: $(VENV)/dev.stamp ## Build the wheel from the sdist, and try it in a clea
 
 docs: $(VENV)/docs.stamp ## Build the documentation site into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+pictures: $(VENV)/dev.stamp $(VENV)/docs.stamp ## Draw the pictures of demo and top anew
+	@$(BIN)/python docs/pictures/draw.py
 
 docs-serve: $(VENV)/docs.stamp ## Serve the documentation while you write it
 	@$(BIN)/python -m mkdocs serve

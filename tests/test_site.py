@@ -122,3 +122,28 @@ def test_a_page_opens_with_a_sentence_for_the_list(pages: ModuleType) -> None:
     assert lines[:5] == ["# pgqrs", "", "> A queue.", "", "## All"]
     for line in lines[6:]:
         assert re.fullmatch(r"- \[.+\]\([\w/-]+\.md\): \S.*\.", line), line
+
+
+def test_the_pictures_show_the_commands() -> None:
+    """The pictures of `demo` and `top` are of the commands as they are, by their headings."""
+    for name, source in (("demo", "demo/display.py"), ("top", "top/picture.py")):
+        drawn = (ROOT / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8")
+        shown = "".join(re.findall(r"<text [^>]*>([^<]*)</text>", drawn)).replace("&#160;", " ")
+        code = (ROOT / "pgqrs" / "cli" / source).read_text(encoding="utf-8")
+        headings = re.findall(r'for \w+ in \(((?:"[a-z/]+",? ?)+)', code)
+        words = {word for found in headings for word in re.findall(r'"([a-z/]+)"', found)}
+        assert len(words) > 4
+        assert not {word for word in words if word not in shown}
+
+
+def test_files_named_for_contributors_are_there() -> None:
+    """What the pages for contributors say of files is true: each is where it is said to be."""
+    for path in (ROOT / "docs" / "contributing").glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(
+            r"`((?:pgqrs|tests|alembic|benchmarks|docs|examples)/[\w./]+)`", text
+        ):
+            assert (ROOT / name).exists(), name
+    table = (ROOT / "docs" / "contributing" / "tests.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`(test_[\w*]+\.py)`", table):
+        assert list((ROOT / "tests").glob(name)), name
