@@ -159,7 +159,7 @@ class ClientProducer(Closing):
     def enqueue(self, queue: str, message: Any, **options: Any) -> int:
         """Add one message, and give its id; otherwise as `Producer.enqueue`."""
         producer = self._producers.of(queue)
-        return int(producer.enqueue(message, **with_an_id(options)).id)
+        return int(producer.enqueue(message, on_conflict="raise", **with_an_id(options)).id)
 
     def batch_enqueue(self, queue: str, messages: Iterable[Any], **options: Any) -> list[int]:
         """Add many, all or none, and give their ids in order; as `Producer.batch_enqueue`."""
@@ -170,7 +170,9 @@ class ClientProducer(Closing):
     def enqueue_delayed(self, queue: str, message: Any, delay: Duration, **options: Any) -> int:
         """Add one that is due after `delay`, and give its id; as `Producer.enqueue_delayed`."""
         producer = self._producers.of(queue)
-        return int(producer.enqueue_delayed(message, delay, **with_an_id(options)).id)
+        return int(
+            producer.enqueue_delayed(message, delay, on_conflict="raise", **with_an_id(options)).id
+        )
 
     def close(self) -> None:
         """Close the producer of each queue. Idempotent."""

@@ -21,7 +21,7 @@ from waiting import until
 
 from pgqrs import Admin
 
-ENQUEUE, ACKNOWLEDGE = b'"key"', rb'read_ct\":'
+ENQUEUE, ACKNOWLEDGE = b'"key"', rb"read_ct\":"
 """What only the statements have that add messages, and that archive what handlers gave."""
 
 

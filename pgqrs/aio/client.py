@@ -64,7 +64,7 @@ class AsyncClientProducer(AsyncClosing):
     async def enqueue(self, queue: str, message: Any, **options: Any) -> int:
         """Add one message, and give its id; otherwise as `Producer.enqueue`."""
         producer = self._producers.of(queue)
-        added = await producer.enqueue(message, **with_an_id(options))
+        added = await producer.enqueue(message, on_conflict="raise", **with_an_id(options))
         return int(added.id)
 
     async def batch_enqueue(self, queue: str, messages: Iterable[Any], **options: Any) -> list[int]:
@@ -78,7 +78,9 @@ class AsyncClientProducer(AsyncClosing):
     ) -> int:
         """Add one that is due after `delay`, and give its id; as `Producer.enqueue_delayed`."""
         producer = self._producers.of(queue)
-        added = await producer.enqueue_delayed(message, delay, **with_an_id(options))
+        added = await producer.enqueue_delayed(
+            message, delay, on_conflict="raise", **with_an_id(options)
+        )
         return int(added.id)
 
     async def close(self) -> None:
