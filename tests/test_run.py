@@ -181,6 +181,25 @@ def test_what_comes_due_wakes(admin: Admin, dsn: str, producer: Producer) -> Non
         until(lambda: admin.queue_metrics("q").archived == 1)
 
 
+def test_another_attempt_is_made_when_it_is_due(
+    admin: Admin, dsn: str, producer: Producer
+) -> None:
+    """Whatever the poll interval, also where the queue says how long to wait."""
+    config = Config.from_dsn(dsn, poll_interval_seconds=60, retry_delay_seconds=0.1)
+    producer.enqueue(1, max_attempts=9)
+    seen: list[int] = []
+
+    def handler(message: QueueMessage) -> Retry | None:
+        seen.append(message.attempts)
+        if len(seen) == 1:
+            raise ValueError
+        return Retry(delay=0.1) if len(seen) < 4 else None
+
+    with working(config, handler):
+        until(lambda: archived(admin))
+    assert seen == [1, 2, 3, 4]
+
+
 def test_leases_of_busy_handlers_are_extended(admin: Admin, dsn: str, producer: Producer) -> None:
     """A handler that takes several lease times keeps its message, and so do those that wait."""
     config = Config.from_dsn(dsn, default_lock_time_seconds=0.6)

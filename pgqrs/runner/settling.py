@@ -136,6 +136,7 @@ class Settler:
         holder = steps.register(connection)
         dead = settle.fail_many(connection, steps.schema, holder, failures, steps.retry_terms)
         steps.came_back()
+        lane.patience.woken()  # a lease that finds nothing says when the next attempt is due
         self._report.failed += len(failures)
         self._report.dead += sum(dead.values())
         self._done(lane, failures, dead.keys() | again)
