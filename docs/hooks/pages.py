@@ -41,6 +41,11 @@ GENERATED: Final[dict[str, Callable[[], str]]] = {
     "rules": setting_tables.rules,
     "settings": setting_tables.settings,
 }
+READABLE: Final = (
+    '%%{init: {"flowchart": {"useMaxWidth": false}, "state": {"useMaxWidth": false},'
+    ' "sequence": {"useMaxWidth": false, "mirrorActors": false, "actorMargin": 24}}}%%'
+)
+"""Diagrams keep the size of their text, and scroll where there is no room."""
 _pages: dict[str, tuple[str, str]] = {}
 """The title and the Markdown of each page, by the path of its source."""
 _sections: dict[str, list[str]] = {}
@@ -73,7 +78,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     heading = re.search(r"^# (.+)$", whole, re.MULTILINE)
     visible = re.sub(r"<!--.*?-->\n*", "", whole, flags=re.DOTALL)
     _pages[page.file.src_uri] = (heading[1] if heading else page.title, visible)
-    return visible
+    return re.sub(r"^( *)```mermaid$", rf"\g<0>\n\1{READABLE}", visible, flags=re.MULTILINE)
 
 
 def on_post_build(config: Any, **_: Any) -> None:
