@@ -101,6 +101,7 @@ def let_go(namespace: dict[str, Any]) -> None:
             value.dispose()
 
 
+@pytest.mark.timeout(300)  # a page of commands has some that are processes
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("path", "tab"), list(runs()))
 def test_blocks_run_as_printed(path: Path, tab: str | None, database: URL) -> None:

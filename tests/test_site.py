@@ -147,3 +147,17 @@ def test_files_named_for_contributors_are_there() -> None:
     table = (ROOT / "docs" / "contributing" / "tests.md").read_text(encoding="utf-8")
     for name in re.findall(r"`(test_[\w*]+\.py)`", table):
         assert list((ROOT / "tests").glob(name)), name
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_outside_of_the_site_lead_somewhere(name: str) -> None:
+    """What pages of the checkout's root link to is there, headings too; MkDocs sees the rest."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        path, _, heading = target.partition("#")
+        assert (ROOT / (path or name)).exists(), target
+        if heading:
+            titles = re.findall(
+                r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE
+            )
+            assert heading in {re.sub(r"[^a-z0-9]+", "-", title.lower()) for title in titles}

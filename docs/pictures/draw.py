@@ -112,7 +112,7 @@ def svg(screen: pyte.Screen, title: str) -> str:
     """Give a screen as SVG, with the fonts of whoever looks at it."""
     console = Console(record=True, width=screen.columns, file=io.StringIO())
     last = max(number for number, line in enumerate(screen.display) if line.strip())
-    for row in range(last + 1):
+    for row in range(last + 2):
         line = Text()
         for column in range(screen.columns):
             cell = screen.buffer[row][column]
