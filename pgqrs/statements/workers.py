@@ -56,11 +56,7 @@ def register(t: Tables) -> Executable:
     added = (
         insert(w)
         .from_select(list(row), rows, include_defaults=False)
-        # No other conflict: a restore without the sequences is not a live worker.
-        .on_conflict_do_nothing(
-            index_elements=[w.c.queue_id, w.c.role, w.c.hostname, w.c.port],
-            index_where=w.c.port.is_not(None) & w.c.shutdown_at.is_(None),
-        )
+        .on_conflict_do_nothing(**_at_an_address(t))
         .returning(w.c.id)
         .cte("added")
     )
@@ -99,6 +95,15 @@ def get(t: Tables) -> Executable:
     """Look worker `me` up."""
     w = t.workers
     return select(*as_sent(w, WORKER)).where(w.c.id == bindparam("me", type_=BigInteger))
+
+
+def _at_an_address(t: Tables) -> dict[str, Any]:
+    """Name the only conflict that means a live worker: an id in use is a fault to be seen."""
+    w = t.workers
+    return {
+        "index_elements": [w.c.queue_id, w.c.role, w.c.hostname, w.c.port],
+        "index_where": w.c.port.is_not(None) & w.c.shutdown_at.is_(None),
+    }
 
 
 _STOPPED = literal_column("'stopped'", Text)
