@@ -33,6 +33,7 @@ _UNSTORABLE: Final = frozenset({"22003", "22P02", "22P05", "54000", "54001"})
 _GONE: Final = re.compile(r"\(queue_id\)=\((\d+)\) is not present")
 _STANDING: Final = re.compile(r"\(queue_id, key, key_slot\)=\((\d+), (.*), 0\) already exists")
 _NUMBER: Final = re.compile(r"\b(bigint|integer|smallint)\b.* out of range|out of range for type")
+_LATER: Final = re.compile(r"\.pgqrs_keys\b")  # which the first revision has not
 _LOGIN: Final = ("password", "authentication", "does not exist", "pg_hba.conf", "permission denied")
 
 
@@ -89,10 +90,10 @@ def _for_driver_error(error: exc.DBAPIError, schema: str, *, changes: bool) -> P
 
 def _for_refusal(error: exc.DBAPIError, code: str | None, schema: str) -> PgqrsError | None:
     reason = _first_line(error)
+    if code == "42703" or (code == "42P01" and _LATER.search(reason)):
+        return SchemaVersionError(schema, reason)
     if code in ("42P01", "3F000"):
         return SchemaMissingError(schema)
-    if code == "42703":
-        return SchemaVersionError(schema, reason)
     if code == "57014":
         return QueryTimeoutError(f"the statement was cancelled: {reason}", code)
     if code in ("23503", "23505") and (clash := _for_clash(str(error.orig))):

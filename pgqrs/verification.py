@@ -28,7 +28,16 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import AddConstraint, CreateColumn, CreateIndex, DropIndex
 
-from pgqrs.migrations import Door, Installed, comparison, head, history, installed, upgrade_line
+from pgqrs.migrations import (
+    Door,
+    Installed,
+    comparison,
+    head,
+    history,
+    installed,
+    is_newer,
+    upgrade_line,
+)
 from pgqrs.models import tables
 from pgqrs.types import Finding
 
@@ -59,7 +68,13 @@ def _of_revision(connection: Connection, schema: str) -> list[Finding]:
         message = f"the tables are at revision {found.revision}, and this pgqrs needs {wanted}"
         return [Finding("error", message, _upgrade(found, wanted, schema))]
     message = f"the tables are at revision {found.revision}, which this pgqrs does not know"
-    return [Finding("error", message, "upgrade the pgqrs package")]
+    remedy = "upgrade the pgqrs package"
+    if not is_newer(found.revision):
+        return [Finding("error", message, remedy)]
+    message = f"the tables are at revision {found.revision}, newer than {wanted} of this pgqrs"
+    # What it does not know was added on purpose.
+    lacking = [each for each in _of_tables(connection, schema) if each.severity == "error"]
+    return [Finding("warning", message, f"{remedy}; until then it goes on working"), *lacking]
 
 
 def _upgrade(found: Installed, wanted: str, schema: str) -> str:

@@ -217,10 +217,25 @@ def test_an_older_schema_names_both_revisions(
 def test_an_unknown_revision_is_a_newer_pgqrs(admin: Admin, engine: Engine) -> None:
     """The database was upgraded by another version of the package."""
     damage(engine, "UPDATE pgqrs_version SET version_num = 'pgqrs_7777'")
+    damage(engine, "ALTER TABLE pgqrs_queues ADD COLUMN added_later int")
+    assert admin.verify() == [
+        Finding(
+            "warning",
+            "the tables are at revision pgqrs_7777, newer than pgqrs_0002 of this pgqrs",
+            "upgrade the pgqrs package; until then it goes on working",
+        )
+    ]
+    damage(engine, "ALTER TABLE pgqrs_queues DROP COLUMN policy")
+    assert admin.verify()[1].message == "column pgqrs_queues.policy is missing"
+
+
+def test_a_revision_of_somebody_elses(admin: Admin, engine: Engine) -> None:
+    """What is no number of pgqrs's is not known to be later than its own."""
+    damage(engine, "UPDATE pgqrs_version SET version_num = 'a1b2c3'")
     assert admin.verify() == [
         Finding(
             "error",
-            "the tables are at revision pgqrs_7777, which this pgqrs does not know",
+            "the tables are at revision a1b2c3, which this pgqrs does not know",
             "upgrade the pgqrs package",
         )
     ]

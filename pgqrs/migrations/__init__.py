@@ -20,7 +20,7 @@ from pgqrs.migrations.record import (
     installed_revision,
 )
 from pgqrs.migrations.revision import downgrade, upgrade, upgrade_line
-from pgqrs.migrations.scripts import head, history, script_location
+from pgqrs.migrations.scripts import head, history, is_newer, script_location
 
 __all__ = [
     "VERSION_TABLE",
@@ -37,6 +37,7 @@ __all__ = [
     "install",
     "installed",
     "installed_revision",
+    "is_newer",
     "lock",
     "make_schema",
     "script_location",

@@ -15,8 +15,8 @@ from sqlalchemy.schema import DropSchema, DropTable
 
 from pgqrs.config import validated_schema
 from pgqrs.migrations.ground import is_free, lock
-from pgqrs.migrations.record import VERSION_TABLE, Door, check_door
-from pgqrs.migrations.scripts import script_location
+from pgqrs.migrations.record import VERSION_TABLE, Door, check_door, installed_revision
+from pgqrs.migrations.scripts import is_newer, script_location
 from pgqrs.models import DEFAULT_SCHEMA, tables
 from pgqrs.operations import views
 from pgqrs.statements import views as view_sql
@@ -30,7 +30,8 @@ _ALEMBIC_IS_GLOBAL: Final = threading.Lock()  # its context is one per process
 def install(engine: Engine, schema: str = DEFAULT_SCHEMA, *, dry_run: bool = False) -> str:
     """Bring the tables in `schema` to the newest revision; give the SQL when `dry_run`.
 
-    Safe to run again, and from several processes at once: one transaction behind one lock.
+    Safe to run again, and from several processes at once: one transaction behind one lock. Tables
+    that a newer pgqrs brought further are left as they are.
     Raises SchemaError where an application's own history keeps the tables.
     """
     validated_schema(schema)
@@ -39,6 +40,9 @@ def install(engine: Engine, schema: str = DEFAULT_SCHEMA, *, dry_run: bool = Fal
         with _ALEMBIC_IS_GLOBAL:
             command.upgrade(_alembic(printed, schema=schema), "head", sql=True)
         return printed.getvalue()
+    with translated(schema), _transactional(engine) as connection:
+        if is_newer(installed_revision(connection, schema)):
+            return ""
     with translated(schema), _transactional(engine) as connection, _ALEMBIC_IS_GLOBAL:
         command.upgrade(_alembic(io.StringIO(), schema=schema, connection=connection), "head")
     return ""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Final
 
 from alembic.script import Script, ScriptDirectory
 
 from pgqrs.errors import SchemaError
 
-__all__ = ["head", "history", "script_location", "steps"]
+__all__ = ["head", "history", "is_newer", "script_location", "steps"]
+
+
+_NUMBERED: Final = re.compile(r"pgqrs_\d{4}")
 
 
 def script_location() -> Path:
@@ -33,6 +38,14 @@ def head() -> str:
     if newest is None:
         raise SchemaError("pgqrs's migration scripts hold no revision: reinstall pgqrs")
     return newest
+
+
+def is_newer(revision: str | None) -> bool:
+    """Say whether a revision comes after all that this version of pgqrs knows.
+
+    They are numbered, and the tables of a later one serve an earlier pgqrs: revisions add.
+    """
+    return bool(revision and _NUMBERED.fullmatch(revision)) and str(revision) > head()
 
 
 def steps(after: str | None, to: str | None) -> list[Script]:

@@ -127,11 +127,12 @@ def lacking() -> Executable:
         "SELECT r.place FROM unnest(:kinds, :names, :verbs, :columns)"
         " WITH ORDINALITY AS r(kind, name, verb, col, place)"
         " JOIN pg_namespace AS n ON n.nspname = :schema"
-        " LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = r.name,"
+        " LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = r.name"
+        " LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = r.col,"
         " LATERAL (SELECT CAST(coalesce(:role, current_user) AS name) AS role) AS who"
         " WHERE NOT CASE WHEN r.kind = 'SCHEMA' THEN has_schema_privilege(who.role, n.oid, r.verb)"
         " WHEN r.kind = 'SEQUENCE' THEN has_sequence_privilege(who.role, c.oid, r.verb)"
-        " WHEN r.col <> '' THEN has_column_privilege(who.role, c.oid, r.col, r.verb)"
+        " WHEN r.col <> '' THEN has_column_privilege(who.role, c.oid, a.attnum, r.verb)"
         " ELSE has_table_privilege(who.role, c.oid, r.verb) END ORDER BY r.place"
     ).bindparams(
         bindparam("schema", type_=Text),
