@@ -23,8 +23,8 @@ from pgqrs import Admin, Config
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["history_client", "run_client"])
 OTHERS = "datname = current_database() AND application_name = 'pgqrs'"
-CONNECTIONS = f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}"
 BACKENDS = f"SELECT pid FROM pg_stat_activity WHERE {OTHERS}"
+CONNECTIONS = f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}"
 DONE = 30
 """Seconds in which the work is finished when nothing breaks any more."""
 
@@ -89,13 +89,22 @@ class Crowd:
     def errors(self) -> list[str]:
         return [path.read_text() for path in self.folder.glob("*.err")]
 
+    def forgive(self, reason: str) -> int:
+        """Expect that processes ended by an error for this reason; gives how many."""
+        ended = list(self.folder.glob("*.err"))
+        for path in ended:
+            assert reason in path.read_text()
+            path.unlink()
+        return len(ended)
+
     def operations(self) -> list[Operation]:
         return [each for number in range(len(self.logs)) for each in self.operations_of(number)]
 
     def operations_of(self, number: int) -> list[Operation]:
-        """Give what the process with this number did, in the order in which they were started."""
-        log = self.logs[number]
-        return [each for path in (log, leases_of(log)) if path.exists() for each in read(path)]
+        """Give what the process with this number did, and its forked children."""
+        mine = [self.logs[number], *self.folder.glob(f"{number}-*.jsonl")]
+        logs = [path for log in mine for path in (log, leases_of(log)) if path.exists()]
+        return [operation for log in logs for operation in read(log)]
 
     def deeds(self) -> list[Deed]:
         return [deed for path in sorted(self.folder.glob("*.deeds")) for deed in read_deeds(path)]
@@ -124,10 +133,15 @@ class Crowd:
         assert len(completed) == len(rest)
         return rest
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """End them all without a word."""
         for process in self.processes:
             process.kill()
             process.join()
+
+    def close(self) -> None:
+        self.kill()
+        for process in self.processes:
             process.close()
 
 

@@ -75,6 +75,10 @@ class Orders:
     lease: float = 2
     timeout: float = 5
     """Seconds that a statement may take, or a connection."""
+    shutdown: float = 30
+    """Seconds that it may take to end."""
+    forks: int = 0
+    """At how many messages the handler forks."""
     fatal: str = ""
     reached: int = 3
     """How often it reaches that point, the last included."""
@@ -125,8 +129,15 @@ class Tap:
     def __init__(self, path: Path, death: Death) -> None:
         self._log, self._leases = Log(path), Log(leases_of(path))
         self._death = death
+        self._path = path
         event.listen(Engine, "before_cursor_execute", self._before)
         event.listen(Engine, "after_cursor_execute", self._after)
+
+    def move(self) -> Log:
+        """Write into files of this process from now on: it was forked."""
+        path = self._path.with_stem(f"{self._path.stem}-{os.getpid()}")
+        self._log, self._leases = Log(path), Log(leases_of(path))
+        return self._log
 
     def _before(self, _one: Any, cursor: Any, _text: str, _values: Any, how: Any, _: Any) -> None:
         given = named(how)
@@ -209,11 +220,41 @@ def instant_span(given: dict[str, Any]) -> int:
     return round(min(given["spans"]) * 1_000_000)
 
 
+class Forking:
+    """Children of a process that is at work: each enqueues, leases, and ends without a word."""
+
+    def __init__(self, tap: Tap, consumer: Consumer, count: int) -> None:
+        self._tap = tap
+        self._consumer = consumer
+        self._producer = Producer(consumer, QUEUE)
+        self._left = count
+
+    def at(self, message: QueueMessage) -> None:
+        """Fork in the middle of a handler, if there is to be another child."""
+        if self._left <= 0:
+            return
+        self._left -= 1
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            os._exit(0 if self._lives(message) else 1)
+        if os.waitpid(child, 0)[1]:
+            raise RuntimeError("a forked child failed")
+
+    def _lives(self, message: QueueMessage) -> bool:
+        log = self._tap.move()
+        keys = [f"{os.getpid()}-{number}" for number in range(5)]
+        log.begin("enqueue", keys=keys)
+        log.end(ids=[m.id for m in self._producer.batch_enqueue([{"key": key} for key in keys])])
+        self._consumer.dequeue_batch(3)
+        return self._consumer.archive_batch([message]) == [False]  # it is the parent's
+
+
 class Handler:
     """Says that it began, takes its time, and says that it is done."""
 
-    def __init__(self, log: Log, orders: Orders, death: Death) -> None:
-        self._log, self._orders, self._death = log, orders, death
+    def __init__(self, log: Log, orders: Orders, death: Death, forking: Forking) -> None:
+        self._log, self._orders, self._death, self._forking = log, orders, death, forking
         self.threads = self.descriptors = 0
 
     def __call__(self, message: QueueMessage) -> Any:
@@ -223,6 +264,7 @@ class Handler:
         worker = message.consumer_worker_id or 0
         self._log.note("start", worker, lease)
         self._death.at("start", "handler")
+        self._forking.at(message)
         self.threads = max(self.threads, threading.active_count())
         self.descriptors = max(self.descriptors, len(list(Path("/dev/fd").iterdir())))
         time.sleep(self._orders.seconds)
@@ -242,14 +284,16 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
         retry_delay_seconds=0.05,
         retry_backoff=False,
         poll_interval_seconds=0.2,
+        shutdown_timeout_seconds=orders.shutdown,
         query_timeout_seconds=orders.timeout,
         connection_timeout_seconds=orders.timeout,
         cleanup_interval_seconds=0.5,  # so that faults meet maintenance too
     )
     death = Death(orders)
-    handler = Handler(Log(path.with_suffix(".deeds")), orders, death)
-    Tap(path, death)
+    tap = Tap(path, death)
     with Consumer(config, QUEUE) as consumer:
+        forking = Forking(tap, consumer, orders.forks)
+        handler = Handler(Log(path.with_suffix(".deeds")), orders, death, forking)
         report = consumer.run(handler, concurrency=orders.concurrency)
     said = {
         "still_running": report.still_running,

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from processes import CONNECTIONS, DONE, OTHERS, Crowd, crowd_on, enqueue, install
+from processes import BACKENDS, CONNECTIONS, DONE, Crowd, crowd_on, enqueue, install
 from run_client import POINTS, SENDING_POINTS
 from sqlalchemy import Engine, text
 from waiting import ask, until
 
 from pgqrs.embedded import EmbeddedPostgres
 
-BACKENDS = f"SELECT pid FROM pg_stat_activity WHERE {OTHERS}"
 STOPPED = {"before giving back", "after giving back"}
 """The points that a worker comes to when it is told to stop."""
 
