@@ -11,8 +11,9 @@ import io
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ import pytest
 from alembic import command
 from processes import BACKENDS, DONE, Crowd, crowd_on, install
 from sqlalchemy import text
+from waiting import ask, until
 from waiting import crowd as threads
-from waiting import until
 
 from pgqrs import Admin, Config
 from pgqrs.embedded import EmbeddedPostgres
@@ -31,7 +32,9 @@ from pgqrs.migrations.installing import _alembic
 
 
 @contextlib.contextmanager
-def at_work(server: EmbeddedPostgres, folder: Path, **orders: Any) -> Iterator[Crowd]:
+def at_work(
+    server: EmbeddedPostgres, folder: Path, but_for: Sequence[str] = (), **orders: Any
+) -> Iterator[Crowd]:
     """Have two workers and two producers at work on a server, and judge at the end."""
     install(server.dsn())
     with crowd_on(server.dsn(), folder) as crowd:
@@ -41,7 +44,7 @@ def at_work(server: EmbeddedPostgres, folder: Path, **orders: Any) -> Iterator[C
         yield crowd
         crowd.until_more()
         alive = [each for each in crowd.processes if each.exitcode is None]
-        crowd.finish(producers, [each for each in alive if each not in producers])
+        crowd.finish(producers, [each for each in alive if each not in producers], but_for)
 
 
 def log_of(server: EmbeddedPostgres) -> str:
@@ -190,3 +193,65 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
 def test_the_disk_is_full_again_and_again(tmp_path: Path) -> None:
     """Five times."""
     fill_up(tmp_path, 5)
+
+
+EPOCH = "SELECT extract(epoch FROM clock_timestamp())"
+CLOCK = Path(sysconfig.get_path("purelib"), "libfaketime/vendor/libfaketime/src/libfaketime.so.1")
+GOES_BACK = ("leases overlap", "read_ct did not rise with time")
+"""What cannot be, but where the clock by which it is said went back."""
+
+
+class Clock:
+    """The clock of a server that starts in the block, which can be moved."""
+
+    def __init__(self, place: Path) -> None:
+        self._shift = place / "shift"
+        self._library = shutil.copy(CLOCK, place)
+        self.move(0)
+
+    def move(self, seconds: int) -> None:
+        """Have it be wrong by so much from now on."""
+        fresh = self._shift.with_suffix(".fresh")
+        fresh.write_text(f"{seconds:+}\n")
+        fresh.chmod(0o644)
+        fresh.rename(self._shift)
+
+    @contextlib.contextmanager
+    def for_programs(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Programs that are started in the block have this clock."""
+        settings = {"TIMESTAMP_FILE": self._shift, "NO_CACHE": 1, "DONT_FAKE_MONOTONIC": 1}
+        with monkeypatch.context() as patch:
+            patch.setenv("LD_PRELOAD", str(self._library))
+            for name, value in settings.items():
+                patch.setenv(f"FAKETIME_{name}", str(value))
+            yield
+
+
+@contextlib.contextmanager
+def stopping(server: EmbeddedPostgres) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def jump(folder: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Move the clock an hour ahead and back, and then ahead for good."""
+    with tempfile.TemporaryDirectory(prefix="clock-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        clock, server = Clock(place), EmbeddedPostgres(durable=False)
+        with clock.for_programs(monkeypatch):
+            server.start()
+        with stopping(server), at_work(server, folder, GOES_BACK) as crowd:
+            for ahead in [3600, 0] * times + [7200]:
+                before = ask(crowd.engine, EPOCH)
+                clock.move(ahead)
+                assert abs(ask(crowd.engine, EPOCH) - before) > 3000
+                crowd.until_more()
+
+
+@pytest.mark.skipif(not CLOCK.exists(), reason="libfaketime is not installed here")
+def test_the_clock_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is leased or delayed then is due earlier or later by that; nothing is done twice."""
+    jump(tmp_path, monkeypatch, 1)
