@@ -12,6 +12,7 @@ from benchmarks import (
     footprint,
     parked,
     payloads,
+    pressure,
     processes,
     rates,
     waking,
@@ -58,6 +59,7 @@ SECTIONS = (
     ),
     Section("waking", "Time to wake", str(waking.__doc__), waking.measure),
     Section("faults", "After a fault", str(faults.__doc__), faults.measure),
+    Section("pressure", "Under pressure", str(pressure.__doc__), pressure.measure),
     Section("costs", "Cost of a message", str(costs.__doc__), costs.measure),
     Section("footprint", "Imports and memory", str(footprint.__doc__), footprint.measure),
     Section(

@@ -49,6 +49,22 @@ EXPECTED: dict[str, dict[str, set[str]]] = {
             "duplicates",
         )
     },
+    "pressure": {
+        figure: {
+            "nothing else",
+            "a held snapshot",
+            "four readers",
+            "1.5 times the load",
+            "a burst",
+            "another queue flooded",
+        }
+        for figure in (
+            "99 % leased within",
+            "waiting, at most",
+            "all of it handled, after the last was sent, in",
+            "dead rows, at most",
+        )
+    },
     "costs": {
         f"{figure}: {cost}": OURS
         for figure in (
@@ -79,11 +95,17 @@ EXPECTED: dict[str, dict[str, set[str]]] = {
         for size in ("100", "1,000")
     },
 }
-SLOW = {"processes", "faults", "costs", "footprint", "backlog", "payloads"}
+SLOW = {"processes", "faults", "pressure", "costs", "footprint", "backlog", "payloads"}
 """Left to `make soak`: they start many processes, or a server of their own."""
 OPTIONAL = {"pgbench"}
 """Measured where it is installed."""
-MAY_BE_NOTHING = {"duplicates", "memory of an idle worker", "peak of memory with 2,000 messages"}
+MAY_BE_NOTHING = {
+    "duplicates",
+    "memory of an idle worker",
+    "peak of memory with 2,000 messages",
+    "waiting, at most",
+    "dead rows, at most",
+}
 
 
 @pytest.fixture(scope="module")

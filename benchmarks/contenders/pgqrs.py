@@ -159,14 +159,27 @@ class Running:
             return bool(connection.scalar(some))
 
     def wait(self, watch: Watch, n: int) -> None:
-        """Handle what is sent at a pace, one message at a time."""
-        seen = Seen(watch, n)
+        """Handle what is sent at a pace, one message at a time, with the time that each takes."""
+        self.ours.consumer.run(self._seeing(watch, n, self.ours.consumer.stop))
+
+    def wait_beside(self, watch: Watch, n: int) -> None:
+        """Handle that in the process that works another queue too."""
+        with pgqrs.Runner(self.ours.config) as runner:
+            runner.add("bench", self._seeing(watch, n, runner.stop))
+            runner.add("flooded", lambda message: message.payload["number"])
+            runner.run()
+
+    def _seeing(self, watch: Watch, n: int, stop: Callable[[], None]) -> Callable[[Any], None]:
+        seen, takes = Seen(watch, n), watch.asked.get("takes", 0.0)
 
         def handle(message: Any) -> None:
-            if seen.add(message.payload):
-                self.ours.consumer.stop()
+            last = seen.add(message.payload)
+            if takes:
+                time.sleep(takes)
+            if last:
+                stop()
 
-        self.ours.consumer.run(handle)
+        return handle
 
     def pace(self, watch: Watch, n: int) -> None:
         """Send at a pace; what a fault refuses is sent again until it is in."""
@@ -206,6 +219,7 @@ def main(dsn: str) -> None:
         "share by run": running.share,
         "pace": running.pace,
         "await": running.wait,
+        "await beside": running.wait_beside,
     }
     answer(figures, ours.close)
 
