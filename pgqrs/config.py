@@ -80,7 +80,10 @@ class Config(BaseModel):
     connection_timeout_seconds: Seconds = 30
     """How long to wait for a connection, from the server or from the pool."""
     query_timeout_seconds: Seconds = 30
-    """How long one statement may run; behind a pooler, with the waiting for a server."""
+    """How long one statement may run, behind a pooler with the waiting for a server.
+
+    And, by TCP on Linux, how long what was sent may stay unheard before the connection is given up.
+    """
 
     default_lock_time_seconds: Seconds = 30
     """The visibility timeout of a lease where neither the call nor the queue gives one."""

@@ -22,6 +22,8 @@ __all__ = ["acquire", "async_options_of", "beside", "options_of", "prepare", "re
 
 # A connection that waits hears nothing of a route that was lost, unless it asks.
 _KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+# One that sends hears nothing either, and would try for a quarter of an hour.
+_UNHEARD: Final = "tcp_user_timeout"
 
 # Options of asyncpg's in a URL, by what psycopg calls them, if it knows them.
 _OF_ASYNCPG: Final = {
@@ -142,17 +144,19 @@ def _made(config: Config) -> Engine:
 
 
 def _connect_args(config: Config) -> dict[str, Any]:
+    span = math.ceil(config.query_timeout_seconds * 1000)
+    patience = {**_KEEPALIVES, _UNHEARD: span}
     arguments: dict[str, Any] = {
         "connect_timeout": max(2, math.ceil(config.connection_timeout_seconds)),
         "fallback_application_name": "pgqrs",
-        **{name: value for name, value in _KEEPALIVES.items() if name not in config.url.query},
+        **{name: value for name, value in patience.items() if name not in config.url.query},
     }
     if config.pooler:
         # A pooler gives each transaction another server connection: nothing can be kept there.
         arguments["prepare_threshold"] = None
     else:
         given = config.url.query.get("options", "")
-        timeout = f"-c statement_timeout={math.ceil(config.query_timeout_seconds * 1000)}"
+        timeout = f"-c statement_timeout={span}"
         arguments["options"] = f"{given} {timeout}".strip()
     return arguments
 

@@ -155,17 +155,19 @@ class Lossy:
 
 
 @contextlib.contextmanager
-def lossy(url: URL, *, tcp: bool = False) -> Iterator[tuple[Lossy, URL]]:
-    """Give a proxy before the server of `url` (a socket's directory), and the URL through it."""
+def lossy(url: URL, *, address: str | None = None) -> Iterator[tuple[Lossy, URL]]:
+    """Give a proxy before the server of `url` (a socket's directory), and the URL through it.
+
+    With an address it is reached by TCP there.
+    """
     name = f".s.PGSQL.{url.query.get('port', '5432')}"
-    kind = socket.AF_INET if tcp else socket.AF_UNIX
+    kind = socket.AF_INET if address else socket.AF_UNIX
     with tempfile.TemporaryDirectory() as directory, socket.socket(kind) as listener:
-        listener.bind(("127.0.0.1", 0) if tcp else str(Path(directory) / name))
+        listener.bind((address, 0) if address else str(Path(directory) / name))
         listener.listen()
         through = url.update_query_dict({"host": directory})
-        if tcp:
-            address, port = listener.getsockname()
-            through = url.set(host=address, port=port, query={})
+        if address:
+            through = url.set(host=address, port=listener.getsockname()[1], query={})
         proxy = Lossy(listener, str(Path(str(url.query["host"])) / name))
         serving = threading.Thread(target=proxy.serve)
         serving.start()

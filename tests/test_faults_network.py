@@ -6,7 +6,9 @@ matters. All on TCP; the judge of `history` has the last word.
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +21,11 @@ from run_client import QUEUE
 from sqlalchemy import URL
 from waiting import until
 
-from pgqrs import Admin
+from pgqrs import Admin, Config, Consumer, OutcomeUnknownError, Producer
 
 ENQUEUE, ACKNOWLEDGE = b'"key"', rb"read_ct\":"
 """What only the statements have that add messages, and that archive what handlers gave."""
+HERE = "127.0.0.1"
 
 
 class Network:
@@ -101,8 +104,8 @@ FAULTS: list[Callable[[Network, float], None]] = [
 def network(url: URL, admin: Admin, tmp_path: Path) -> Iterator[Network]:
     admin.create_queue(QUEUE)
     with (
-        lossy(url, tcp=True) as (workers, there),
-        lossy(url, tcp=True) as (producers, here),
+        lossy(url, address=HERE) as (workers, there),
+        lossy(url, address=HERE) as (producers, here),
         crowd_on(text_of(url), tmp_path) as crowd,
     ):
         crowd.dsn, crowd.sends_to = text_of(there), text_of(here)
@@ -140,6 +143,47 @@ def test_a_bad_network(network: Network) -> None:
             fault(network, 0.5)
     doubtful = [o for o in network.crowd.operations_of(2) if o.answered is None]
     assert doubtful, "some enqueues had no answer"
+
+
+@pytest.fixture
+def route() -> str:
+    """An address of this machine that nobody else uses."""
+    high, low = divmod(os.getpid() % 65536, 256)
+    return f"127.{100 + high % 100}.{low}.9"
+
+
+@contextmanager
+def without(route: str) -> Iterator[None]:
+    """Have packets to an address of this machine go nowhere, and nobody be told."""
+    to = ["blackhole", route, "table", "local"]
+    try:
+        subprocess.run(["ip", "route", "add", *to], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no route can be changed here: {error}")
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "route", "del", *to], check=True)
+
+
+def test_a_route_is_lost(url: URL, admin: Admin, route: str) -> None:
+    """Who sends into nothing is told after the query timeout, and not after a quarter of an hour.
+
+    An enqueue is in doubt then, and everything works when the route is there again.
+    """
+    admin.create_queue(QUEUE)
+    with lossy(url, address=route) as (_, there):
+        config = Config.from_dsn(text_of(there), query_timeout_seconds=1)
+        with Producer(config, QUEUE) as producer:
+            producer.enqueue(1)
+            with without(route):
+                begun = time.monotonic()
+                with pytest.raises(OutcomeUnknownError):
+                    producer.enqueue(2)
+                assert time.monotonic() - begun < 15
+            producer.enqueue(3)
+    with Consumer(admin, QUEUE) as consumer:
+        assert [m.payload for m in consumer.dequeue_batch(3)] == [1, 3]
 
 
 @pytest.mark.soak
