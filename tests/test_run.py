@@ -181,9 +181,7 @@ def test_what_comes_due_wakes(admin: Admin, dsn: str, producer: Producer) -> Non
         until(lambda: admin.queue_metrics("q").archived == 1)
 
 
-def test_another_attempt_is_made_when_it_is_due(
-    admin: Admin, dsn: str, producer: Producer
-) -> None:
+def test_another_attempt_is_made_when_it_is_due(admin: Admin, dsn: str, producer: Producer) -> None:
     """Whatever the poll interval, also where the queue says how long to wait."""
     config = Config.from_dsn(dsn, poll_interval_seconds=60, retry_delay_seconds=0.1)
     producer.enqueue(1, max_attempts=9)
