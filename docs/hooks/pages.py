@@ -88,7 +88,8 @@ def on_post_build(config: Any, **_: Any) -> None:
         target = site / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(markdown, encoding="utf-8")
-    (site / "llms.txt").write_text(llms_txt(config.site_name, config.site_description))
+    listed = llms_txt(config.site_name, config.site_description)
+    (site / "llms.txt").write_text(listed, encoding="utf-8")
 
 
 def llms_txt(name: str, description: str) -> str:
