@@ -173,6 +173,8 @@ NOT_RUN: Final = (
     NotRun(r"make ", "CI is made of them", says_a_target),
     NotRun(r"pip install ", "it would change the environment of the tests", says_an_extra),
     NotRun(r"pgqrs demo", "tests/test_demo.py does, for many seconds", says_what_the_command_takes),
+    NotRun(r"createuser ", "roles are of a whole server", nothing),
+    NotRun(r"pgqrs (grant|revoke)", "tests/test_rights.py does", says_what_the_command_takes),
     NotRun(r"PGQRS_PG_BINDIR=", "those binaries are not on every machine", nothing),
     NotRun(r"\.ci/run", "CI is that", is_there),
     NotRun(r"\.venv/bin/pre-commit ", "it changes the checkout", nothing),
