@@ -199,7 +199,9 @@ def taken(cursor: Any) -> list[dict[str, Any]]:
     rows = cursor.fetchall()
     if rows:
         cursor.scroll(0, "absolute")
-    return [dict(zip([c.name for c in cursor.description], row, strict=True)) for row in rows]
+    return [
+        dict(zip([column[0] for column in cursor.description], row, strict=True)) for row in rows
+    ]
 
 
 def lease_of(row: dict[str, Any]) -> Lease:

@@ -175,6 +175,7 @@ NOT_RUN: Final = (
     NotRun(r"pgqrs demo", "tests/test_demo.py does, for many seconds", says_what_the_command_takes),
     NotRun(r"createuser ", "roles are of a whole server", nothing),
     NotRun(r"pgqrs (grant|revoke)", "tests/test_rights.py does", says_what_the_command_takes),
+    NotRun(r'PGQRS_DSN="', "there is no such server", nothing),
     NotRun(r"PGQRS_PG_BINDIR=", "those binaries are not on every machine", nothing),
     NotRun(r"\.ci/run", "CI is that", is_there),
     NotRun(r"\.venv/bin/pre-commit ", "it changes the checkout", nothing),

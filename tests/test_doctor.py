@@ -205,7 +205,10 @@ def test_ids_are_not_moved_blindly(role: str, url: URL, engine: Engine, admin: A
     execute(engine, f"GRANT USAGE ON SCHEMA pgqrs TO {role}")
     execute(engine, f"GRANT SELECT ON ALL TABLES IN SCHEMA pgqrs TO {role}")
     config = Config.from_dsn(url.set(username=role, password="secret").render_as_string(False))
-    with Admin(config) as tenant, pytest.raises(PgqrsError, match="given out for pgqrs_queues: GR"):
+    with (
+        Admin(config) as tenant,
+        pytest.raises(PgqrsError, match="given out for pgqrs_queues: `pgqrs"),
+    ):
         tenant.bump_ids()
     assert admin.create_queue("next").id == 2
 
@@ -235,7 +238,7 @@ def test_workers_that_ended_without_a_word(
     consumer.dequeue()
     execute(engine, "UPDATE pgqrs.pgqrs_workers SET heartbeat_at = now() - interval '1 h'")
     (found,) = of(admin.diagnose(), "workers")
-    assert "on far) gave no sign for 3,600 s, and holds 1 messages" in found.message
+    assert re.search(r"on far\) gave no sign for 3,6\d\d s, and holds 1 messages", found.message)
     assert command(found.remedy) == 0
     assert of(admin.diagnose(), "workers") == []
     assert admin.queue_metrics("q").pending == 1

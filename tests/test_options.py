@@ -5,16 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import itertools
-import re
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from line import Line
-from sqlalchemy import URL, event, text
+from sqlalchemy import event, text
 from waiting import until
 
 from pgqrs import Admin, Config, Message, NewMessage, PayloadError, Producer, QueueMessage
@@ -406,25 +404,6 @@ def test_a_replay_is_kept_as_long_as_the_first(line: Line) -> None:
     keep_until(line, 61)
     assert line.admin.maintain().expired_messages == 1
     assert line.admin.get_message(again.id).options == {"retain_for": 60}
-
-
-def test_a_role_with_the_rights_in_the_docs_can_do_all(role: str, line: Line, url: URL) -> None:
-    """Nothing of the plain way nor of options needs more than what is written there."""
-    page = (Path(__file__).parent.parent / "docs" / "guides" / "schema.md").read_text()
-    (grants,) = re.findall(r"```sql\n(GRANT USAGE ON SCHEMA.*?)```", page, re.DOTALL)
-    for grant in grants.strip().splitlines():
-        line.execute(grant.replace("TO app", f"TO {role}"))
-    config = Config.from_dsn(url.set(username=role).render_as_string(hide_password=False), **QUIET)
-    other = Line(config, "other", policy="fifo")
-    other.producer.enqueue(1)
-    other.producer.enqueue(2, ordering_key="a", message_id=ID, singleton_for=5, retain_for=60)
-    for message in other.consumer.dequeue_batch(2):
-        other.consumer.archive(message)
-        other.admin.replay(message.id)
-    other.admin.cancel_messages(other.producer.enqueue(3, ordering_key="b").id)
-    other.admin.maintain()
-    other.admin.delete_queue("other", force=True)
-    other.close()
 
 
 def test_an_instant_is_a_datetime(config: Config, admin: Admin) -> None:

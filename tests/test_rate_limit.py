@@ -187,8 +187,8 @@ def test_max_enqueue_per_second(dsn: str, admin: Admin) -> None:
     """Who waits as long as the refusal says is served then, and no faster than the limit."""
     admin.create_queue("q")
     with Producer(Config.from_dsn(dsn, max_enqueue_per_second=50), "q") as producer:
-        producer.batch_enqueue(range(50))
         begun = time.monotonic()
+        producer.batch_enqueue(range(50))
         for number in range(10):
             try:
                 producer.enqueue(number)
