@@ -5,6 +5,7 @@ PYTHON ?= python3
 JOBS ?= auto
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
+FUZZ_OPTIONS ?=
 NAME ?=
 
 VENV := .venv
@@ -34,7 +35,7 @@ FIND_PYTHON = \
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo shop example test matrix soak bench test-all lint format wheel docs pictures docs-serve \
+.PHONY: help demo shop example test matrix soak fuzz bench test-all lint format wheel docs pictures docs-serve \
 	clean
 
 help: ## Say what there is to make
@@ -58,6 +59,9 @@ matrix: $(VENV_20)/test.stamp ## Run the marked tests on the oldest versions tha
 
 soak: $(VENV)/dev.stamp ## Run the long forms of tests
 	@$(BIN)/python $(PYTEST) -m soak --timeout 0 $(PYTEST_OPTIONS)
+
+fuzz: $(VENV)/fuzz.stamp ## Let atheris look for input that is neither taken nor refused (Linux on x86_64)
+	@mkdir -p .fuzz && cd .fuzz && ../$(BIN)/python ../tests/fuzzing.py -max_total_time=120 -max_len=300 $(FUZZ_OPTIONS)
 
 bench: $(VENV)/dev.stamp ## Measure speed beside floors and peers (BENCH_OPTIONS: see --help)
 	@$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
@@ -97,7 +101,7 @@ docs-serve: $(VENV)/docs.stamp ## Serve the documentation while you write it
 	@$(BIN)/python -m mkdocs serve
 
 clean: ## Remove environments, caches and everything that was built
-	rm -rf .venv .venv-* build dist site .coverage* .hypothesis .*_cache
+	rm -rf .venv .venv-* build dist site .coverage* .hypothesis .fuzz .*_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -120,6 +124,11 @@ $(VENV)/dev.stamp: pyproject.toml $(VENV)/bin/python
 	@echo "installing pgqrs and the tools of its development into $(VENV)"
 	@$(BIN)/python $(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/demo.stamp $(VENV)/shop.stamp
+
+$(VENV)/fuzz.stamp: pyproject.toml $(VENV)/bin/python
+	@echo "installing pgqrs and atheris into $(VENV)"
+	@$(BIN)/python $(INSTALL) --editable '.[fuzz]'
+	@touch $@
 
 $(VENV)/docs.stamp: pyproject.toml $(VENV)/bin/python
 	@echo "installing pgqrs and the tools of its documentation into $(VENV)"

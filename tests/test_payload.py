@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 import json
 import sys
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -77,8 +77,8 @@ class Channel:
         self.receive(1)
         event.listen(self.producer.binding.engine, "before_cursor_execute", self._count)
 
-    def _count(self, *_: Any) -> None:
-        self.statements += 1
+    def _count(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        self.statements += "heartbeat_at" not in statement  # which a thread sends now and then
 
     def receive(self, count: int) -> list[Any]:
         messages = self.consumer.dequeue_batch(count) if count else []
@@ -96,6 +96,19 @@ class Channel:
         """Send payloads, and check that each comes back as its value."""
         for received, value in zip(self.through(payloads), values, strict=True):
             assert received == value
+
+    def brings_or_refuses(self, payloads: list[Any]) -> int:
+        """Send those that can be sent, check that the others are refused, and give how many."""
+        fine: list[Any] = []
+        for payload in payloads:
+            try:
+                encode(Json(payload))
+            except PayloadError:
+                assert self.refuses(Json(payload))
+            else:
+                fine.append(payload)
+        self.brings([Json(payload) for payload in fine], fine)
+        return len(fine)
 
     def refuses(self, payload: Any) -> bool:
         """Say whether a payload is refused, after checking that nothing was sent then."""
@@ -151,15 +164,24 @@ def test_numbers_come_back_equal(channel: Channel, spelled: list[str]) -> None:
 @given(st.lists(anything, min_size=BATCH, max_size=BATCH))
 def test_equal_or_refused(channel: Channel, payloads: list[Any]) -> None:
     """Any Python value at all comes back equal, or is refused before anything is sent."""
-    fine: list[Any] = []
-    for payload in payloads:
-        try:
-            encode(Json(payload))
-        except PayloadError:
-            assert channel.refuses(Json(payload))
-        else:
-            fine.append(payload)
-    channel.brings([Json(payload) for payload in fine], fine)
+    channel.brings_or_refuses(payloads)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_fifty_thousand_payloads_come_back_equal_or_are_refused(channel: Channel) -> None:
+    """The same of as many, of which a good part must be of either kind."""
+    tried: Counter[bool] = Counter()
+
+    @settings(many, max_examples=50_000 // BATCH + 1)
+    @given(st.lists(anything, min_size=BATCH, max_size=BATCH))
+    def each(payloads: list[Any]) -> None:
+        fine = channel.brings_or_refuses(payloads)
+        tried.update({True: fine, False: len(payloads) - fine})
+
+    each()
+    assert tried.total() >= 50_000
+    assert min(tried.values()) > 5_000, tried
 
 
 @many
