@@ -76,6 +76,7 @@ def refused(scene: Scene, deed: Deed) -> bool:
     return refusal(scene, deed) is not None
 
 
+@pytest.mark.matrix
 def test_a_worker_runs_is_woken_and_maintains(
     scene: Scene, role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_worker_runs_is_woken_and_maintains(
         assert theirs.maintain().vacuumed is newer
 
 
+@pytest.mark.matrix
 def test_the_command_prints_or_does_it(
     scene: Scene, role: str, line: Callable[..., tuple[int, str, str]], ask: Callable[..., Any]
 ) -> None:

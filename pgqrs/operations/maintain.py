@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Executable
 
+from pgqrs.models import tables
 from pgqrs.operations import queues, supervise
-from pgqrs.statements import keeping
+from pgqrs.statements import diagnosis, keeping
 from pgqrs.statements import maintain as sql
 from pgqrs.statements import purge as purging
 from pgqrs.types import Maintenance
@@ -65,8 +66,15 @@ def maintain(connection: Connection, schema: str, terms: MaintenanceTerms) -> Ma
 
 
 def vacuum(connection: Connection, schema: str, least: int = 0) -> bool:
-    """Vacuum the messages where there are that many dead rows, outside of a transaction."""
+    """Vacuum the messages where there are that many dead rows, outside of a transaction.
+
+    False where this role may not: PostgreSQL only warns of that.
+    """
     if (connection.scalar(sql.dead_rows(schema)) or 0) < least:
+        return False
+    table = {"schema": schema, "name": tables(schema).messages.name}
+    _, may = connection.execute(diagnosis.role(), table).one()
+    if not may:
         return False
     connection.execute(sql.vacuum(schema))
     return True

@@ -49,7 +49,8 @@ def notifications() -> Executable:
 def role() -> Executable:
     """Give (this role, whether it may vacuum table `name` in `schema`), if there is such a one."""
     return text(
-        "SELECT current_user, pg_has_role(c.relowner, 'USAGE') OR CASE"
+        "SELECT current_user, pg_has_role(c.relowner, 'USAGE') OR pg_has_role("
+        "(SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') OR CASE"
         " WHEN current_setting('server_version_num')::int >= 170000"
         " THEN has_table_privilege(c.oid, CASE"
         " WHEN current_setting('server_version_num')::int >= 170000 THEN 'MAINTAIN'"
