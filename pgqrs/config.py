@@ -246,18 +246,25 @@ class Config(BaseModel):
             raise _invalid(error, origins) from None
         parts: list[str] = [part for part in PARTS if part in settings]
         if self.dsn is not None and parts:
-            object.__setattr__(self, "dsn", self._dsn_with(parts))
+            object.__setattr__(self, "dsn", self._dsn_with(parts, origins))
         return origins
 
-    def _dsn_with(self, parts: list[str]) -> SecretStr:
+    def _dsn_with(self, parts: list[str], origins: Mapping[str, str]) -> SecretStr:
         given = {part: getattr(self, part) for part in parts}
         if isinstance(self.password, SecretStr) and "password" in given:
             given["password"] = self.password.get_secret_value()
         replaced = [name for part in parts for name in (part, *_ALSO.get(part, ()))]
-        url = self.url.set(**given).difference_update_query(replaced)
+        plain = url = self.url.set(**given).difference_update_query(replaced)
         if url.username is None and url.password:  # which would leave it out of the text
             url = url.update_query_dict({"password": str(url.password)})
-        return SecretStr(url.render_as_string(hide_password=False))
+        try:
+            text = url.render_as_string(hide_password=False)
+            if _parsed(text) == plain:
+                return SecretStr(text)
+        except ValueError:  # text that is no UTF-8 is one too
+            pass
+        reason = "it cannot be put into the dsn: write it there"
+        raise InvalidConfigError(parts[0], origins.get(parts[0], "argument"), reason)
 
 
 def validated_schema(name: str) -> str:

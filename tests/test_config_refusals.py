@@ -257,6 +257,16 @@ def test_a_dsn_that_would_show_its_password_or_cannot_be_sent(dsn: str, why: str
         assert "s3cr3t" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["postgresql://me:s3cr3t@:/", "a/b", "x?y", "me@there", "\ud800"])
+def test_a_host_that_would_make_another_dsn(host: str) -> None:
+    """It is told at once, not when somebody connects, and not taken for a user or a database."""
+    with pytest.raises(
+        InvalidConfigError, match=r"setting 'host' from .* put into the dsn"
+    ) as caught:
+        Config(dsn="postgresql://there/db", host=host)
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_a_password_given_twice_is_hidden() -> None:
     """The last one counts, as for libpq."""
     config = Config.from_dsn("postgresql://me@host/db?password=s3cr3t&password=s3cr3t2")
