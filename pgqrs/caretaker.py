@@ -21,6 +21,7 @@ from pgqrs.config import Config
 from pgqrs.errors import PgqrsError
 from pgqrs.operations import maintain
 from pgqrs.operations.maintain import MaintenanceTerms
+from pgqrs.translation import translated
 from pgqrs.types import Maintenance
 
 __all__ = ["VACUUM_AFTER", "Caretaker"]
@@ -89,7 +90,7 @@ class Caretaker:
     def _round(self, *, full: bool) -> None:
         engine = self._connect()
         try:
-            with engine.connect() as connection:
+            with translated(self._config.schema_), engine.connect() as connection:
                 self._maintain(connection, full=full)
         except (PgqrsError, SQLAlchemyError) as error:
             if not self._failing:

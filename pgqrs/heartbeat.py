@@ -16,10 +16,12 @@ from typing import Any, Final
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from pgqrs.errors import PgqrsError
 from pgqrs.forking import forget_in_child
 from pgqrs.ledger import Ledger
 from pgqrs.operations import workers
 from pgqrs.registration import Registration
+from pgqrs.translation import translated
 
 __all__ = ["Heartbeat", "heartbeat_for"]
 
@@ -101,11 +103,11 @@ class Heartbeat:
                 held[registration.worker_id] = registration
         try:
             for schema, held in holding.items():
-                with engine.connect() as connection:
+                with translated(schema), engine.connect() as connection:
                     workers.beat(connection, schema, held.keys())
                 for registration in held.values():
                     registration.beaten()
-        except SQLAlchemyError as error:
+        except (PgqrsError, SQLAlchemyError) as error:
             if not self._failing:
                 _log.warning("heartbeats fail and will be tried again: %s", error)
             self._failing = True

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +24,39 @@ from waiting import ask, until
 
 from pgqrs import Admin, Config
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["history_client", "run_client"])
 OTHERS = "datname = current_database() AND application_name = 'pgqrs'"
 BACKENDS = f"SELECT pid FROM pg_stat_activity WHERE {OTHERS}"
 CONNECTIONS = f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}"
 DONE = 30
 """Seconds in which the work is finished when nothing breaks any more."""
+
+
+PRELOAD = [
+    "history_client",
+    "run_client",
+    "pgqrs.running",
+    "pgqrs.runner",
+    "sqlalchemy.dialects.postgresql.psycopg",
+]
+
+
+@cache
+def forks() -> ForkServerContext:
+    """Give what starts processes that have everything imported.
+
+    Before Python 3.12 the server of forks does not know our `sys.path`, and says nothing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return context
 
 
 @dataclass
@@ -50,7 +80,7 @@ class Crowd:
 
     def _start(self, entry: Callable[..., None], dsn: str, *arguments: Any) -> Any:
         path = self.folder / f"{len(self.logs)}.jsonl"
-        process = FORKS.Process(target=run, args=(entry, dsn, path, *arguments))
+        process = forks().Process(target=run, args=(entry, dsn, path, *arguments))
         process.start()
         self.logs.append(path)
         self.processes.append(process)

@@ -6,7 +6,6 @@ First that the judge of histories sees each kind of broken promise; then the rea
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import random
 import signal
@@ -32,6 +31,7 @@ from history import (
     sample_faults,
 )
 from history_client import END, LIMIT, QUEUE, never_acknowledged, run
+from processes import forks
 from sqlalchemy import Engine, text
 from story import Story, change, drop, early, edit, flip, forget, move, put_off
 
@@ -39,9 +39,6 @@ from pgqrs import Admin
 
 MEMORY = 256 << 20
 """Bytes that no client may grow above."""
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["history_client"])
-
 
 def a_good_one() -> Story:
     """Messages a to f: archived, deleted, given back and archived, dead, waiting, unknown."""
@@ -218,7 +215,7 @@ class Client:
         names = [f"{self.name}-{number}" for number in range(start, self.count + 1)]
         arguments = (self.what, self.dsn, self.logs[-1], self.chance.random(), fatal, names)
         arguments = (*arguments, self.lines)
-        self.process = FORKS.Process(target=run, args=arguments)
+        self.process = forks().Process(target=run, args=arguments)
         self.process.start()
 
     def history(self) -> list[Operation]:

@@ -47,16 +47,16 @@ def doom(crowd: Crowd, fatal: str) -> None:
         return
     slow = "extension" in fatal
     once = fatal in {*STOPPED, "maintenance begins"}
-    seconds = 0.8 if slow else 0.05 if fatal in STOPPED else 0.002
+    seconds = 0.8 if slow else 0.3 if fatal in STOPPED else 0.002
     crowd.worker(fatal=fatal, lease=1, seconds=seconds, reached=1 if once else 2)
 
 
 def die(crowd: Crowd, points: list[str]) -> None:
     """Have a process die at each of these points while others work on; all of it is finished."""
-    producer = crowd.producer(pause=0.05)
+    producer, slow = crowd.producer(pause=0.05), crowd.worker(lease=1, seconds=0.05)
     for fatal in points:
         doom(crowd, fatal)
-    doomed = list(zip(points, crowd.processes[1:], strict=True))
+    doomed = list(zip(points, crowd.processes[2:], strict=True))
     told = [process for fatal, process in doomed if fatal in STOPPED]
     if told:
         crowd.until_more(100)
@@ -65,8 +65,8 @@ def die(crowd: Crowd, points: list[str]) -> None:
     for fatal, process in doomed:
         process.join(DONE)
         assert process.exitcode == -signal.SIGKILL, (fatal, crowd.errors())
-    survivor = crowd.worker(lease=1, seconds=0.002)
-    crowd.finish([producer], [survivor])
+    quick = crowd.worker(lease=1)
+    crowd.finish([producer], [slow, quick])
 
 
 def test_killed_at_every_point(crowd: Crowd) -> None:
@@ -75,7 +75,7 @@ def test_killed_at_every_point(crowd: Crowd) -> None:
     What was acknowledged without the worker knowing of it is not handled again.
     """
     die(crowd, [*POINTS, *SENDING_POINTS])
-    mine = crowd.operations_of(1 + list(POINTS).index("after an acknowledgement"))
+    mine = crowd.operations_of(2 + list(POINTS).index("after an acknowledgement"))
     kept = {(row.id, row.read_ct) for row in crowd.rest()}
     cut = {f for o in mine if o.kind == "archive" and o.answered is None for f in o.fences}
     assert cut
@@ -140,6 +140,7 @@ def cut_off(crowd: Crowd, seconds: float) -> None:
     assert len(crowd.said("WARNING")) <= 2 * ended
     for log in crowd.folder.glob("*.log"):
         assert "is away" in log.read_text(), "each lost the connection it listens on"
+        assert "[SQL: " not in log.read_text(), "reasons are said in a line"
     for end in crowd.ends():
         assert end["still_running"] == []
         assert end["threads"] <= 8, "handlers, and the few that watch"
