@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from history import REST, Deed, Operation, Row, faults, read, read_deeds
-from run_client import LIMIT, QUEUE, Orders, Sending, leases_of, produce, run, work
+from run_client import LIMIT, QUEUE, Orders, leases_of, run, work
+from send_client import Sending, produce
 from sqlalchemy import Engine, create_engine, make_url
 from waiting import ask, until
 
@@ -34,6 +35,7 @@ DONE = 30
 PRELOAD = [
     "history_client",
     "run_client",
+    "send_client",
     "pgqrs.running",
     "pgqrs.runner",
     "sqlalchemy.dialects.postgresql.psycopg",

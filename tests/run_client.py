@@ -1,4 +1,4 @@
-"""A process that runs handlers, or enqueues, and writes down what is sent and what is handled.
+"""A process that runs handlers, and writes down what is sent and what is handled.
 
 What the run sends is seen in the events of SQLAlchemy: the product knows nothing of it. The process
 can be told to kill itself at a point of its work.
@@ -13,7 +13,6 @@ import signal
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,6 @@ from sqlalchemy import Engine, event
 from pgqrs import (
     Config,
     Consumer,
-    DuplicateMessageError,
-    PgqrsError,
     Producer,
     QueueMessage,
 )
@@ -59,11 +56,6 @@ POINTS = {
     "maintenance begins": ("after", "lead"),
 }
 """Where a worker process can kill itself."""
-SENDING_POINTS = {
-    "before an enqueue": ("before", "enqueue"),
-    "after an enqueue": ("after", "enqueue"),
-}
-"""Where a producer process can."""
 
 
 @dataclass(frozen=True)
@@ -84,21 +76,6 @@ class Orders:
     """How often it reaches that point, the last included."""
 
 
-@dataclass(frozen=True)
-class Sending:
-    """What a producer process is to do: how many messages, and the pause after each twenty.
-
-    With `keyed` each message has an id of its own, and is sent again until it is there.
-    """
-
-    count: int
-    pause: float = 0.0
-    keyed: bool = False
-    timeout: float = 5
-    fatal: str = ""
-    reached: int = 3
-
-
 def fails_at_first(key: str) -> bool:
     """Say whether the first attempt at this message fails: one of ten."""
     return key.endswith("7")
@@ -107,9 +84,9 @@ def fails_at_first(key: str) -> bool:
 class Death:
     """Kills the process when it has reached a point often enough."""
 
-    def __init__(self, orders: Orders | Sending) -> None:
-        self._point = (POINTS | SENDING_POINTS).get(orders.fatal)
-        self._left = orders.reached
+    def __init__(self, point: tuple[str, str] | None, reached: int) -> None:
+        self._point = point
+        self._left = reached
         self._lock = threading.Lock()
 
     def at(self, *point: str) -> None:
@@ -291,7 +268,7 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
         connection_timeout_seconds=orders.timeout,
         cleanup_interval_seconds=0.5,  # so that faults meet maintenance too
     )
-    death = Death(orders)
+    death = Death(POINTS.get(orders.fatal), orders.reached)
     tap = Tap(path, death)
     with Consumer(config, QUEUE) as consumer:
         forking = Forking(tap, consumer, orders.forks)
@@ -303,68 +280,6 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
         "descriptors": handler.descriptors,
     }
     path.with_suffix(".end").write_text(json.dumps(said))
-
-
-def produce(dsn: str, path: Path, name: str, orders: Sending) -> None:
-    """Enqueue messages named after this process; those without an id are sent once at most.
-
-    Told to stop by SIGTERM it leaves the rest.
-    """
-    stopped: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    die_at_inserts(Death(orders))
-    log, send = Log(path), send_keyed if orders.keyed else send_plain
-    limits = {"connection_timeout_seconds": orders.timeout, "query_timeout_seconds": orders.timeout}
-    config = Config.from_dsn(dsn, **limits)
-    with Producer(config, QUEUE) as producer:
-        for place in range(0, orders.count, 20):
-            if stopped:
-                return
-            send(
-                producer, log, [f"{name}-{n}" for n in range(place, min(place + 20, orders.count))]
-            )
-            time.sleep(orders.pause)
-
-
-def send_plain(producer: Producer, log: Log, keys: list[str]) -> None:
-    """Send a batch, once: where that fails, nobody knows what became of it."""
-    log.begin("enqueue", keys=keys)
-    try:
-        sent = producer.batch_enqueue([{"key": key} for key in keys])
-    except PgqrsError:
-        time.sleep(0.05)
-    else:
-        log.end(ids=[m.id for m in sent], due=[instant(m.vt) for m in sent])
-
-
-def send_keyed(producer: Producer, log: Log, keys: list[str]) -> None:
-    """Send each with an id of its own until it is there: what is kept out was let in before."""
-    for key in keys:
-        log.begin("enqueue", keys=[key])
-        ids: list[int] | None = None
-        while ids is None:
-            try:
-                mid = uuid.uuid5(uuid.NAMESPACE_OID, key)
-                ids = [producer.enqueue({"key": key}, message_id=mid).id]
-            except DuplicateMessageError:
-                ids = []
-            except PgqrsError:
-                time.sleep(0.02)
-        log.end(ids=ids)
-
-
-def die_at_inserts(death: Death) -> None:
-    """Let a producer die before or after the statement that adds messages."""
-
-    def reached(when: str) -> Callable[..., None]:
-        def look(_one: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            if "INSERT INTO pgqrs.pgqrs_messages" in statement:
-                death.at(when, "enqueue")
-
-        return look
-
-    event.listen(Engine, "before_cursor_execute", reached("before"))
-    event.listen(Engine, "after_cursor_execute", reached("after"))
 
 
 def run(entry: Callable[..., None], dsn: str, path: Path, *arguments: Any) -> None:

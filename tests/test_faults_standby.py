@@ -26,6 +26,7 @@ from pgqrs.embedded import EmbeddedPostgres
 
 SYNC = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
 BEHIND = "SELECT max(pg_current_wal_lsn() - replay_lsn) FROM pg_stat_replication"
+REPLAYED = "SELECT pg_last_wal_replay_lsn() - '0/0'"
 RECEIVERS = "SELECT count(*) FROM pg_stat_wal_receiver"
 
 
@@ -51,11 +52,15 @@ class Pair:
         self.ask(self.first, "SELECT pg_reload_conf()")
         until(lambda: self.ask(self.first, SYNC) == 1)
 
-    def cut_off(self) -> None:
-        """Have the standby hear nothing more."""
+    def cut_off(self) -> int:
+        """Have the standby hear nothing more; gives an instant until which it has heard all."""
+        heard = time.monotonic_ns()
+        place = self.ask(self.first, "SELECT pg_current_wal_insert_lsn() - '0/0'")
+        until(lambda: self.ask(self.second, REPLAYED) >= place)
         self.ask(self.second, "ALTER SYSTEM SET primary_conninfo = ''")
         self.ask(self.second, "SELECT pg_reload_conf()")
         until(lambda: self.ask(self.second, RECEIVERS) == 0)
+        return heard
 
     def crash(self) -> None:
         """The first one is gone, and is seen no more."""
@@ -122,8 +127,7 @@ def test_an_asynchronous_standby_takes_over(tmp_path: Path) -> None:
     """
     with pair() as both, crowd_on(both.dsn, tmp_path) as crowd:
         first, _ = start(crowd)
-        both.cut_off()
-        cut = time.monotonic_ns()
+        heard = both.cut_off()
         crowd.until_more(100)
         both.crash()
         crowd.kill()
@@ -137,7 +141,7 @@ def test_an_asynchronous_standby_takes_over(tmp_path: Path) -> None:
         assert len(kept) == len(crowd.rest())
         sent = [o for each in first for o in crowd.operations_of(crowd.processes.index(each))]
         is_there = [(o, all(key in kept for key in o.keys)) for o in sent if o.answered]
-        assert all(there for o, there in is_there if (o.answered or 0) < cut)
+        assert all(there for o, there in is_there if (o.answered or 0) < heard)
         lost = [o.answered or 0 for o, there in is_there if not there]
         assert lost, "what the standby never heard of"
         assert not any(there for o, there in is_there if o.sent > min(lost)), "and nothing after it"

@@ -17,7 +17,8 @@ from typing import Literal
 
 import pytest
 from processes import BACKENDS, CONNECTIONS, DONE, Crowd, crowd_on, enqueue, install
-from run_client import POINTS, SENDING_POINTS
+from run_client import POINTS
+from send_client import POINTS as SENDING_POINTS
 from sqlalchemy import Engine, text
 from waiting import ask, until
 
