@@ -158,7 +158,7 @@ class Crowd:
 
     def judge(self, but_for: Sequence[str] = ()) -> list[Row]:
         """Find no fault, but for these; gives what is at rest."""
-        assert self.errors() == []
+        assert self.errors() == [], "processes that failed"
         rest, operations, deeds = self.rest(), self.operations(), self.deeds()
         found = faults(operations, rest, LIMIT, deeds)
         assert [each for each in found if not each.startswith(tuple(but_for))] == []

@@ -23,12 +23,7 @@ from history import LOST, OK, Fence, Lease, Log
 from history_client import instant
 from sqlalchemy import Engine, event
 
-from pgqrs import (
-    Config,
-    Consumer,
-    Producer,
-    QueueMessage,
-)
+from pgqrs import Config, Consumer, PgqrsError, Producer, QueueMessage
 
 QUEUE = "history"
 LIMIT = 50
@@ -202,7 +197,8 @@ def instant_span(given: dict[str, Any]) -> int:
 class Forking:
     """Children of a process that is at work: each enqueues, leases, and ends without a word."""
 
-    def __init__(self, tap: Tap, consumer: Consumer, count: int) -> None:
+    def __init__(self, tap: Tap, consumer: Consumer, count: int, failed: Path) -> None:
+        self._failed = failed
         self._tap = tap
         self._consumer = consumer
         self._producer = Producer(consumer, QUEUE)
@@ -216,9 +212,19 @@ class Forking:
         child = os.fork()
         if child == 0:
             signal.alarm(20)
-            os._exit(0 if self._lives(message) else 1)
+            self._end(message)
         if os.waitpid(child, 0)[1]:
-            raise RuntimeError("a forked child failed")
+            self._failed.write_text("a forked child failed")
+
+    def _end(self, message: QueueMessage) -> None:
+        """Live as a child, and end whatever happens."""
+        status = 1
+        try:
+            status = 0 if self._lives(message) else 1
+        except PgqrsError:  # where the server is in trouble, as for everybody
+            status = 0
+        finally:
+            os._exit(status)
 
     def _lives(self, message: QueueMessage) -> bool:
         log = self._tap.move()
@@ -271,7 +277,7 @@ def work(dsn: str, path: Path, orders: Orders) -> None:
     death = Death(POINTS.get(orders.fatal), orders.reached)
     tap = Tap(path, death)
     with Consumer(config, QUEUE) as consumer:
-        forking = Forking(tap, consumer, orders.forks)
+        forking = Forking(tap, consumer, orders.forks, path.with_suffix(".err"))
         handler = Handler(Log(path.with_suffix(".deeds")), orders, death, forking)
         report = consumer.run(handler, concurrency=orders.concurrency)
     said = {

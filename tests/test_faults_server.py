@@ -22,6 +22,7 @@ import pytest
 from alembic import command
 from processes import BACKENDS, DONE, Crowd, crowd_on, install
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from waiting import ask, until
 from waiting import crowd as threads
 
@@ -89,14 +90,27 @@ def install_anew(dsn: str) -> None:
 
 
 def migrate(_: EmbeddedPostgres, crowd: Crowd) -> None:
-    """Take the newest revision back and bring it again, in one transaction: work waits for it."""
+    """Take the newest revision back and bring it again, in one transaction: work waits for it.
+
+    Among many who wait for one another it may be the one that is given up: then it is undone.
+    """
+    until(lambda: is_migrated(crowd), DONE)
+    crowd.until_more()
+
+
+def is_migrated(crowd: Crowd) -> bool:
     with crowd.engine.connect() as connection:
         one = connection.execution_options(isolation_level="READ COMMITTED")
-        with one.begin():
-            history = _alembic(io.StringIO(), schema="pgqrs", connection=one)
-            command.downgrade(history, "-1")
-            command.upgrade(history, "head")
-    crowd.until_more()
+        try:
+            with one.begin():
+                history = _alembic(io.StringIO(), schema="pgqrs", connection=one)
+                command.downgrade(history, "-1")
+                command.upgrade(history, "head")
+        except OperationalError as error:
+            if not isinstance(error.orig, psycopg.errors.DeadlockDetected):
+                raise
+            return False
+    return True
 
 
 TROUBLE = (crowd_out, install_again, migrate)
