@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 from alembic import command
-from processes import BACKENDS, DONE, Crowd, crowd_on, install
+from processes import BACKENDS, CONNECTIONS, DONE, Crowd, crowd_on, install
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from waiting import ask, until
@@ -52,28 +52,50 @@ def log_of(server: EmbeddedPostgres) -> str:
     return (server.data_dir.parent / "server.log").read_text()
 
 
-def hog(dsn: str, held: list[psycopg.Connection]) -> bool:
-    """Open connections and leave them idle, until the server has none left."""
-    with contextlib.suppress(psycopg.OperationalError):
+class Hog:
+    """Somebody who takes every connection there is, and does nothing with them."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._server = server
+        self._held: list[psycopg.Connection] = []
+        self._refused = self._refusals()
+
+    def take(self) -> None:
+        """Connect until the server has none left."""
         while True:
-            held.append(psycopg.connect(dsn, application_name="foreign"))
-    return True
+            try:
+                fresh = psycopg.connect(self._server.dsn(), application_name="foreign")
+            except psycopg.OperationalError:
+                self._refused += 1
+                return
+            self._held.append(fresh)
+
+    def others_refused(self) -> int:
+        """Give how often somebody else was refused meanwhile."""
+        return self._refusals() - self._refused
+
+    def close(self) -> None:
+        """Let them all go."""
+        for one in self._held:
+            one.close()
+
+    def _refusals(self) -> int:
+        return log_of(self._server).count("too many clients")
 
 
 def crowd_out(server: EmbeddedPostgres, crowd: Crowd) -> None:
     """Take every connection there is and those that ours had, until ours are refused."""
-    held: list[psycopg.Connection] = []
-    hog(server.dsn(), held)
-    with crowd.engine.connect() as connection:
-        ended = connection.scalars(
-            text(f"SELECT pg_terminate_backend(pid, 1000) FROM ({BACKENDS}) b")
-        )
-        assert len(list(ended)) >= 4
-    logs = [crowd.folder / f"{number}.log" for number in range(2)]
-    refused = lambda: all("too many clients" in log.read_text() for log in logs)  # noqa: E731
-    until(lambda: hog(server.dsn(), held) and refused())
-    for one in held:
-        one.close()
+    with contextlib.closing(Hog(server)) as hog:
+        hog.take()
+        with crowd.engine.connect() as connection:
+            cut = text(f"SELECT pg_terminate_backend(pid, 1000) FROM ({BACKENDS}) AS ours")
+            assert len(connection.execute(cut).all()) >= 4
+
+        def refused() -> bool:
+            hog.take()
+            return hog.others_refused() > 0 and ask(crowd.engine, CONNECTIONS) == 0
+
+        until(refused)
     crowd.until_more()
 
 
