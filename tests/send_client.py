@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from history import Log, instant
+from history import Log
+from history_client import instant
 from run_client import QUEUE, Death
 from sqlalchemy import Engine, event
 
