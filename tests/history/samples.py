@@ -15,17 +15,20 @@ from typing import NamedTuple, Self
 import psycopg
 
 PAUSE = 0.1
+# A dead letter that came back was leased before, under another id.
 LOOK = """
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
   ARRAY(SELECT id FROM pgqrs.pgqrs_messages JOIN pgqrs.pgqrs_archive USING (queue_id, id)),
   ARRAY(
-    SELECT q.policy || ' ' || m.key FROM pgqrs.pgqrs_messages m
-    JOIN pgqrs.pgqrs_queues q ON q.id = m.queue_id WHERE m.key IS NOT NULL AND q.policy IS NOT NULL
+    SELECT q.policy || ' ' || m.key FROM (
+      SELECT *, headers->'pgqrs'->'replay_of' IS NOT NULL AS came_back FROM pgqrs.pgqrs_messages
+    ) m JOIN pgqrs.pgqrs_queues q ON q.id = m.queue_id
+    WHERE m.key IS NOT NULL AND q.policy IS NOT NULL
     GROUP BY q.id, m.key HAVING CASE q.policy
       WHEN 'exclusive' THEN count(*)
-      WHEN 'short' THEN count(*) FILTER (WHERE m.read_ct = 0)
+      WHEN 'short' THEN count(*) FILTER (WHERE m.read_ct = 0 AND NOT m.came_back)
       WHEN 'stately' THEN greatest(
-        count(*) FILTER (WHERE m.read_ct = 0),
+        count(*) FILTER (WHERE m.read_ct = 0 AND NOT m.came_back),
         count(*) FILTER (WHERE m.state = 2 AND m.vt > clock_timestamp()))
       ELSE count(*) FILTER (WHERE m.state = 2 AND m.vt > clock_timestamp()) END > 1),
   (SELECT count(*) FROM pg_stat_activity
