@@ -249,4 +249,4 @@ def test_model(dsn: str) -> None:
 @pytest.mark.timeout(900)
 def test_model_at_length(dsn: str) -> None:
     """The same, with other sequences each time, more of them and longer ones."""
-    run(dsn, max_examples=400, stateful_step_count=150)
+    run(dsn, max_examples=300, stateful_step_count=100)
