@@ -40,6 +40,7 @@ from pgqrs import Admin
 MEMORY = 256 << 20
 """Bytes that no client may grow above."""
 
+
 def a_good_one() -> Story:
     """Messages a to f: archived, deleted, given back and archived, dead, waiting, unknown."""
     story = Story()
