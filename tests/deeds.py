@@ -18,7 +18,9 @@ from pgqrs import (
     Archive,
     Config,
     Consumer,
+    DuplicateMessageError,
     Messages,
+    NewMessage,
     Producer,
     QueuePolicy,
     Queues,
@@ -134,6 +136,23 @@ def twice(producer: Producer, **options: Any) -> None:
     assert producer.enqueue(1, **options, on_conflict="skip") is None
 
 
+def in_part(producer: Producer) -> None:
+    """A batch with one duplicate, which is taken back as a whole."""
+    there = uuid.uuid4()
+    producer.enqueue(0, message_id=there)
+    batch = [NewMessage(1, message_id=uuid.uuid4()), NewMessage(2, message_id=there)]
+    with contextlib.suppress(DuplicateMessageError):
+        producer.batch_enqueue(batch)
+
+
+def with_two_keys(producer: Producer, **options: Any) -> None:
+    """A message that gets its id and not its other key, so that the id is given back."""
+    producer.enqueue(1, **options)
+    for _ in range(2):
+        again = producer.enqueue(2, **options, message_id=uuid.uuid4(), on_conflict="skip")
+        assert again is None
+
+
 def lived(one: Any) -> None:
     one.heartbeat()
     one.status()
@@ -158,6 +177,9 @@ for each in (
     producing("enqueue_window", lambda p: twice(p, singleton_for=60, singleton_key=some())),
     producing("enqueue_identity", lambda p: twice(p, message_id=uuid.uuid4())),
     producing("enqueue_exclusive", lambda p: twice(p, singleton_key=some()), "exclusive"),
+    producing("enqueue_in_part", in_part),
+    producing("enqueue_two", lambda p: with_two_keys(p, singleton_for=60, singleton_key=some())),
+    producing("enqueue_one", lambda p: with_two_keys(p, singleton_key=some()), "exclusive"),
     producing("enqueue_fifo", lambda p: p.enqueue(1, ordering_key=some()), "fifo"),
 ):
     deed("PA")(each)
@@ -281,17 +303,17 @@ for name, act in {
 for name, act in {
     "reclaim_messages": lambda _, a: a.reclaim_messages(older_than=9999),
     "purge_workers": lambda _, a: a.purge_workers(9999),
+    "purge_queue": lambda s, a: (s.fill(), a.purge_queue("q")),
+    "delete_messages": lambda s, a: a.delete_messages(s.fill()),
 }.items():
     deed("PCA")(administering(name, act))
 for name, act in {
-    "purge_queue": lambda s, a: (s.fill(), a.purge_queue("q")),
     "purge_archive": lambda s, a: (s.finished(), a.purge_archive("q")),
     "erase_archived": lambda s, a: a.erase_archived("q", [s.finished()]),
     "cancel_messages": lambda s, a: a.cancel_messages(s.fill()),
     "retry_messages": lambda s, a: a.retry_messages(s.finished(status="failed")),
     "fail_messages": lambda s, a: a.fail_messages(s.fill(), "no"),
     "archive_messages": lambda s, a: a.archive_messages(s.fill()),
-    "delete_messages": lambda s, a: a.delete_messages(s.fill()),
 }.items():
     deed("CA")(administering(name, act))
 

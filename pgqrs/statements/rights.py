@@ -21,13 +21,14 @@ _DIALECT: Final = postgresql.dialect(paramstyle="named")  # type: ignore[no-unty
 _WHOLE: Final = ("queues", "workers", "messages", "archive", "keys")
 _SEQUENCES: Final = ("queues_id_seq", "workers_id_seq", "messages_id_seq")
 _ALL: Final = "SELECT INSERT UPDATE DELETE"
-# To lock a row takes the right to update one of its columns, whichever.
+# To lock a row takes the right to update one of its columns, whichever. A producer deletes what it
+# just added, and its keys, where a message was kept out by another key or another of its batch was.
 _RIGHTS: Final[dict[Access, dict[str, str]]] = {
     Access.PRODUCER: {
         "queues": "SELECT",
         "workers": _ALL,
-        "messages": "SELECT INSERT UPDATE(vt,state)",
-        "keys": "SELECT INSERT UPDATE(number,taken_at,until)",
+        "messages": "SELECT INSERT UPDATE(vt,state) DELETE",
+        "keys": "SELECT INSERT UPDATE(number,taken_at,until) DELETE",
         "version": "SELECT",
         "messages_id_seq": "USAGE",
     },
