@@ -137,7 +137,8 @@ class Admin(MessageAdmin):
     def delete_queue(self, name: str, force: bool = False) -> None:  # noqa: FBT001, FBT002
         """Delete a queue, its workers and views.
 
-        Raises QueueNotFoundError, QueueInUseError where it is the dead letter queue of another, and
+        Raises QueueNotFoundError, QueueInUseError where it is the dead letter queue of another,
+        DatabaseError where another role made the views and this one does not own the schema, and
         QueueNotEmptyError while messages wait or history exists, unless `force`, which deletes
         those first, in batches.
         """

@@ -89,8 +89,8 @@ class AdminSteps:
 
         Where the queue could not be deleted then, that is said first.
         """
-        unused = call(queues.check_unused, self.schema, name)
-        return [unused, self.purging(name), self.purging_archive(name, None)]
+        deletable = call(queues.check_deletable, self.schema, name)
+        return [deletable, self.purging(name), self.purging_archive(name, None)]
 
     def deleting(self, name: str, *, force: bool) -> Call[None]:
         """Delete a queue, with what came in since it was emptied when `force`."""

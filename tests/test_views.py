@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from shape import tables_in
-from sqlalchemy import Engine, MetaData, inspect, text
+from sqlalchemy import URL, Engine, MetaData, inspect, text
 
 from pgqrs import Admin, Config, Consumer, DatabaseError, Producer, migrations
 
@@ -108,3 +108,33 @@ def test_autogenerate_passes_views_over(admin: Admin, engine: Engine) -> None:
     for name in (f"q_{ODD}", f"pgqrs.a_{ODD}", "pgqrs.queues"):
         assert not by_name(name, "view", {"schema_name": "pgqrs"})
     assert by_name("q report", "view", {"schema_name": "pgqrs"})
+
+
+def test_a_queue_with_views_of_another_role_stays_as_it_is(
+    admin: Admin, engine: Engine, url: URL, role: str
+) -> None:
+    """Only who made them, or the owner of the schema, deletes it; it is not emptied before."""
+    theirs = url.set(username=role, password="secret").render_as_string(hide_password=False)
+    admin.grant("admin", role)
+    admin.create_queue("seen", views=True)
+    with Producer(admin, "seen") as producer:
+        producer.enqueue(1)
+    with Admin(theirs) as other:
+        other.create_queue("own", views=True)
+        for force in (True, False):
+            with pytest.raises(DatabaseError, match=r"owns its views \(a_seen, q_seen\)") as caught:
+                other.delete_queue("seen", force=force)
+            assert caught.value.sqlstate == "42501"
+        assert other.queue_metrics("seen").total_messages == 1
+        admin.delete_queue("own")
+        other.create_queue("own", views=True)
+    admin.delete_queue("seen", force=True)
+    with Admin(theirs) as other:
+        with pytest.raises(DatabaseError, match=r"\(queues\)"):  # the last: that of all goes too
+            other.delete_queue("own")
+        with engine.begin() as connection:
+            connection.execute(text(f"ALTER VIEW pgqrs.queues OWNER TO {role}"))
+        other.delete_queue("own")
+    assert views(engine) == set()
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP OWNED BY {role}"))

@@ -29,7 +29,7 @@ __all__ = [
     "COUNT_LIMIT",
     "QueueOptions",
     "all_metrics",
-    "check_unused",
+    "check_deletable",
     "checked_options",
     "create",
     "delete",
@@ -161,21 +161,25 @@ def _check_letters(connection: Connection, schema: str, name: str) -> None:
         )
 
 
-def check_unused(connection: Connection, schema: str, name: str) -> None:
-    """Raise QueueInUseError where a queue is the dead letter queue of another."""
+def check_deletable(connection: Connection, schema: str, name: str) -> None:
+    """Raise QueueInUseError where a queue is the dead letter queue of another.
+
+    And DatabaseError where it has views that are not for this role to drop.
+    """
     users = connection.execute(sql.users(schema), {"queue": name}).scalars().all()
     if users:
         raise QueueInUseError(name, users)
+    views.check_droppable(connection, schema, name)
 
 
 def delete(connection: Connection, schema: str, name: str, *, force: bool) -> None:
     """Delete a queue, its workers and views; to run in a transaction, after purging when `force`.
 
-    Raises QueueNotFoundError, QueueInUseError where it is a dead letter queue, or
-    QueueNotEmptyError while it has messages or history.
+    Raises QueueNotFoundError, QueueInUseError where it is a dead letter queue, DatabaseError where
+    its views are others', or QueueNotEmptyError while it has messages or history.
     """
     queue = _the_queue(connection, sql.find_for_update(schema), {"queue": name})
-    check_unused(connection, schema, name)
+    check_deletable(connection, schema, name)
     key = {"queue": queue.id}
     if force:  # what came in since the purge; from here on nothing more can
         purge(connection, schema, name)

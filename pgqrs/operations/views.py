@@ -7,14 +7,17 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from pgqrs.errors import DatabaseError
 from pgqrs.statements import queues as queue_sql
 from pgqrs.statements import views as sql
 from pgqrs.statements.schema_turn import schema_turn
 from pgqrs.types import QueueInfo
 
-__all__ = ["checked_for_views", "drop", "everyone", "make"]
+__all__ = ["REFUSED", "check_droppable", "checked_for_views", "drop", "everyone", "make"]
 
 _LONGEST: Final = 61
+REFUSED: Final = "42501"
+"""The SQLSTATE of what a role may not do."""
 
 
 def checked_for_views(name: str) -> str:
@@ -46,13 +49,25 @@ def drop(connection: Connection, schema: str, queue: str) -> None:
 
     With the last of them goes that of all queues.
     """
-    there = _present(connection, schema, sql.names_of(queue))
-    if not there:
+    if not _present(connection, schema, sql.names_of(queue)):
         return
     connection.execute(schema_turn(schema))
-    others = set(everyone(connection, schema)) - {*there, sql.QUEUES}
-    for name in there if others else [*there, *_present(connection, schema, [sql.QUEUES])]:
+    for name in _going_with(connection, schema, queue):
         connection.execute(sql.drop(schema, name))
+
+
+def check_droppable(connection: Connection, schema: str, queue: str) -> None:
+    """Raise DatabaseError where views would go with a queue that are not for this role to drop."""
+    names = _going_with(connection, schema, queue)
+    held = connection.execute(sql.held(), {"schema": schema, "names": names}).all()
+    if held:
+        owners = ", ".join(dict.fromkeys(repr(row[1]) for row in held))
+        raise DatabaseError(
+            f"queue {queue!r} cannot be deleted by this role, because role {owners} owns its views"
+            f" ({', '.join(row[0] for row in held)}): let that role do it, or the owner of the"
+            " schema, or hand them over with ALTER VIEW ... OWNER TO",
+            REFUSED,
+        )
 
 
 def everyone(connection: Connection, schema: str) -> list[str]:
@@ -61,6 +76,14 @@ def everyone(connection: Connection, schema: str) -> list[str]:
     names = [name for queue in queues for name in sql.names_of(queue)]
     found = _present(connection, schema, names)
     return [*found, *_present(connection, schema, [sql.QUEUES])] if found else []
+
+
+def _going_with(connection: Connection, schema: str, queue: str) -> list[str]:
+    there = _present(connection, schema, sql.names_of(queue))
+    if not there:
+        return []
+    others = set(everyone(connection, schema)) - {*there, sql.QUEUES}
+    return there if others else [*there, *_present(connection, schema, [sql.QUEUES])]
 
 
 def _present(connection: Connection, schema: str, names: Iterable[str]) -> list[str]:

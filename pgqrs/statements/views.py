@@ -12,11 +12,15 @@ from sqlalchemy import (
     DDL,
     ColumnElement,
     Executable,
+    Select,
     Text,
     any_,
     bindparam,
+    cast,
     column,
+    func,
     literal_column,
+    not_,
     select,
 )
 from sqlalchemy import table as sql_table
@@ -25,11 +29,21 @@ from sqlalchemy.dialects import postgresql
 from pgqrs.models import tables
 from pgqrs.statements.columns import ARCHIVED, MESSAGE, QUEUE, as_sent
 
-__all__ = ["QUEUES", "create", "create_queues", "drop", "names_of", "present"]
+__all__ = ["QUEUES", "create", "create_queues", "drop", "held", "names_of", "present"]
 
 QUEUES: Final = "queues"
 """The view of all queues, which is there as long as any queue has views."""
 
+_CLASSES: Final = sql_table(
+    "pg_class",
+    *(column(name) for name in ("relname", "relnamespace", "relkind", "relowner")),
+    schema="pg_catalog",
+)
+_SPACES: Final = sql_table(
+    "pg_namespace",
+    *(column(name) for name in ("oid", "nspname", "nspowner")),
+    schema="pg_catalog",
+)
 _DIALECT: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -58,26 +72,28 @@ def drop(schema: str, name: str) -> Executable:
     return _ddl(f"DROP VIEW {_full(schema, name)}")
 
 
-def present() -> Executable:
+def present() -> Select[Any]:
     """Give those of `names` that are views in `schema`."""
-    classes = sql_table(
-        "pg_class",
-        column("relname"),
-        column("relnamespace"),
-        column("relkind"),
-        schema="pg_catalog",
-    )
-    spaces = sql_table("pg_namespace", column("oid"), column("nspname"), schema="pg_catalog")
     return (
-        select(classes.c.relname)
-        .join(spaces, spaces.c.oid == classes.c.relnamespace)
+        select(_CLASSES.c.relname)
+        .join(_SPACES, _SPACES.c.oid == _CLASSES.c.relnamespace)
         .where(
-            spaces.c.nspname == bindparam("schema", type_=Text),
-            classes.c.relkind == literal_column("'v'"),
-            classes.c.relname == any_(bindparam("names", type_=ARRAY(Text))),
+            _SPACES.c.nspname == bindparam("schema", type_=Text),
+            _CLASSES.c.relkind == literal_column("'v'"),
+            _CLASSES.c.relname == any_(bindparam("names", type_=ARRAY(Text))),
         )
-        .order_by(classes.c.relname)
+        .order_by(_CLASSES.c.relname)
     )
+
+
+def held() -> Executable:
+    """Give those of `names` that are views in `schema` and not for this role to drop.
+
+    With each, its owner's name. To drop one takes the rights of its owner or of the schema's.
+    """
+    owners = (_CLASSES.c.relowner, _SPACES.c.nspowner)
+    not_mine = (not_(func.pg_has_role(owner, literal_column("'USAGE'"))) for owner in owners)
+    return present().add_columns(cast(func.pg_get_userbyid(owners[0]), Text)).where(*not_mine)
 
 
 def _rows(source: Any, names: tuple[str, ...], queue_id: int) -> Any:
