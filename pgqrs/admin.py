@@ -92,13 +92,18 @@ class Admin(MessageAdmin):
         """Give a role of the server what an access takes; give the SQL, unexecuted, when `dry_run`.
 
         Safe to repeat: to be done again after an upgrade, and where views were made. Needs the
-        owner of the tables. Raises RoleNotFoundError, SchemaMissingError, DatabaseError where this
-        role may not grant, and ValueError where the other owns the tables.
+        owner of the tables; comments at the head of the SQL name the views of others, which are
+        left to them. Raises RoleNotFoundError, SchemaMissingError, DatabaseError where this role
+        may not grant, and ValueError where the other owns the tables.
         """
         return self.binding.run(self._steps.granting(access, role, dry_run=dry_run))
 
     def revoke(self, role: str, *, dry_run: bool = False) -> str:
-        """Take all rights of a role on the schema and pgqrs's tables and views; as `grant`."""
+        """Take all rights of a role on the schema and pgqrs's tables and views; as `grant`.
+
+        Comments at the head of the SQL say through what the role has rights still. Raises also
+        DatabaseError where others granted it some, and ValueError where it owns views.
+        """
         return self.binding.run(self._steps.revoking(role, dry_run=dry_run))
 
     def create_queue(

@@ -93,7 +93,10 @@ class AsyncAdmin(AsyncMessageAdmin):
         return await self.binding.run(self._steps.granting(access, role, dry_run=dry_run))
 
     async def revoke(self, role: str, *, dry_run: bool = False) -> str:
-        """Take all rights of a role on the schema and pgqrs's tables and views; as `grant`."""
+        """Take all rights of a role on the schema and pgqrs's tables and views away.
+
+        Contract and errors are those of `pgqrs.Admin.revoke`.
+        """
         return await self.binding.run(self._steps.revoking(role, dry_run=dry_run))
 
     async def create_queue(

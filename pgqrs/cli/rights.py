@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Annotated, Final
 
 import typer
@@ -30,8 +31,10 @@ def grant(context: typer.Context, access: Wanted, role: Role, *, dry_run: DryRun
     options = options_of(context)
     with options.admin() as admin:
         sql = admin.grant(access, role, dry_run=dry_run)
-    said = sql.rstrip() if dry_run else f"role {role!r} may {_DOES[access]} now"
-    options.output.done(said, role=role, access=access.value, sql=sql, granted=not dry_run)
+    notes = _notes(sql)
+    said = "; ".join([f"role {role!r} may {_DOES[access]} now", *notes])
+    facts = {"access": access.value, "sql": sql, "notes": notes, "granted": not dry_run}
+    options.output.done(sql.rstrip() if dry_run else said, role=role, **facts)
 
 
 @app.command(epilog="Example: pgqrs revoke app")
@@ -40,8 +43,18 @@ def revoke(context: typer.Context, role: Role, *, dry_run: DryRun = False) -> No
     options = options_of(context)
     with options.admin() as admin:
         sql = admin.revoke(role, dry_run=dry_run)
-    said = sql.rstrip() if dry_run else f"role {role!r} may do nothing with the pgqrs tables now"
-    options.output.done(said, role=role, sql=sql, revoked=not dry_run)
+    notes = _notes(sql)
+    left = "less" if notes else "nothing"
+    said = "; ".join([f"role {role!r} may do {left} with the pgqrs tables now", *notes])
+    facts = {"sql": sql, "notes": notes, "revoked": not dry_run}
+    options.output.done(sql.rstrip() if dry_run else said, role=role, **facts)
+
+
+def _notes(sql: str) -> list[str]:
+    from pgqrs.operations.rights import NOTE
+
+    first = takewhile(lambda line: line.startswith(NOTE), sql.splitlines())
+    return [line.removeprefix(NOTE) for line in first]
 
 
 _DOES: Final = {

@@ -12,7 +12,17 @@ from sqlalchemy.dialects import postgresql
 
 from pgqrs.access import Access
 
-__all__ = ["MAINTAIN", "Right", "executable", "granted", "ground", "lacking", "needed", "revoked"]
+__all__ = [
+    "MAINTAIN",
+    "Right",
+    "executable",
+    "granted",
+    "ground",
+    "holders",
+    "lacking",
+    "needed",
+    "revoked",
+]
 
 MAINTAIN: Final = "MAINTAIN"
 """The right to vacuum what somebody else owns; PostgreSQL 17 and newer have it."""
@@ -139,6 +149,38 @@ def lacking() -> Executable:
         bindparam("schema", type_=Text),
         bindparam("role", type_=Text),
         *(bindparam(name, type_=ARRAY(Text)) for name in arrays),
+    )
+
+
+@cache
+def holders() -> Executable:
+    """Say through whom `role` has rights on `schema` and on `names` there.
+
+    Rows are (holder, whether it is the role itself, name, verb, who granted it). Those of a
+    superuser and of predefined roles are not for any name.
+    """
+    things = "pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+    these = "n.nspname = :schema AND c.relname = ANY(:names)"
+    usual = "acldefault(CASE c.relkind WHEN 'S' THEN 's'::\"char\" ELSE 'r' END, c.relowner)"
+    return text(
+        "WITH who AS (SELECT oid, rolsuper FROM pg_roles WHERE rolname = :role), acls AS ("
+        "SELECT nspname AS name, coalesce(nspacl, acldefault('n', nspowner)) AS acl"
+        " FROM pg_namespace WHERE nspname = :schema"
+        f" UNION ALL SELECT relname, coalesce(relacl, {usual}) FROM {things} WHERE {these}"
+        " UNION ALL SELECT relname, attacl"
+        f" FROM {things} JOIN pg_attribute AS a ON a.attrelid = c.oid WHERE {these})"
+        " SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee)::text END,"
+        " g.grantee = who.oid, acls.name::text, g.privilege_type, pg_get_userbyid(g.grantor)::text"
+        " FROM who, acls, aclexplode(acls.acl) AS g WHERE g.grantee IN (0, who.oid)"
+        " OR (NOT who.rolsuper AND pg_has_role(who.oid, g.grantee, 'USAGE'))"
+        " UNION ALL SELECT rolname::text, false, '', '', '' FROM who, pg_roles AS r"
+        " WHERE r.rolname ~ '^pg_((read|write)_all_data|maintain)$'"
+        " AND NOT who.rolsuper AND pg_has_role(who.oid, r.oid, 'USAGE')"
+        " UNION ALL SELECT 'being a superuser', false, '', '', '' FROM who WHERE rolsuper"
+    ).bindparams(
+        bindparam("schema", type_=Text),
+        bindparam("names", type_=ARRAY(Text)),
+        bindparam("role", type_=Text),
     )
 
 
