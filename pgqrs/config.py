@@ -300,7 +300,8 @@ def _parsed(dsn: str) -> URL:
     backend = url.drivername.split("+")[0]
     if backend not in ("postgres", "postgresql"):
         raise ValueError(f"it is for {backend!r}, and pgqrs needs postgresql://")
-    if "@" in (url.database or ""):  # it may be what was to be secret
+    as_written = make_url(dsn.replace("%", "%25"))
+    if "@" in f"{as_written.host}{as_written.database}":  # it may be what was to be secret
         raise ValueError("a / or an @ within a user, password or database is written %2F or %40")
     if password := url.query.get("password"):  # where its repr would show it
         last = password if isinstance(password, str) else password[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from pydantic import ValidationError
@@ -34,6 +35,13 @@ def test_dsn_is_rewritten_for_psycopg(driver: str) -> None:
     """Whichever way a PostgreSQL URL is written, psycopg 3 is the driver; the rest stays."""
     config = Config.from_dsn(f"{driver}://ann:p%40ss@[::1]:5433/app?sslmode=require")
     assert url_of(config) == "postgresql+psycopg://ann:p%40ss@[::1]:5433/app?sslmode=require"
+
+
+def test_an_at_sign_in_a_database_is_written_as_in_a_password() -> None:
+    """That is no part of a secret; SQLAlchemy 2.0 leaves it as it is written."""
+    url = Config.from_dsn("postgresql://ann:p%40ss@h/my%40db").url
+    assert (url.password, url.host) == ("p@ss", "h")
+    assert unquote(url.database or "") == "my@db"
 
 
 def test_defaults_are_a_server_on_this_machine() -> None:

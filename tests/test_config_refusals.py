@@ -245,6 +245,7 @@ def test_password_is_in_no_error(url: URL) -> None:
     [
         ("postgresql://me/s3cr3t@host/db", "is written %2F or %40"),
         ("postgresql:///:s3cr3t@:/", "is written %2F or %40"),
+        ("postgresql://me:x@s3cr3t@127.0.0.1/db", "is written %2F or %40"),
         ("postgresql://me:s3cr3t@host/db?x=\ud800", "not a URL"),
         ("\ud800", "not a URL"),
     ],
