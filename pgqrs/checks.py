@@ -21,8 +21,8 @@ def checked_name(name: str) -> str:
     return name
 
 
-def checked_ids(ids: Iterable[int]) -> list[int]:
-    """Give ids of messages back as a list. Raises TypeError where one is no integer."""
+def checked_ids(ids: int | Iterable[int]) -> list[int]:
+    """Give ids of messages back as a list. Raises TypeError where it is none, or one no integer."""
     if isinstance(ids, Iterable):
         checked = [*ids]
         if all(type(each) is int for each in checked) and not isinstance(ids, str | bytes):

@@ -128,7 +128,7 @@ class ConsumerSteps(WorkerSteps):
 
     def fence(self, held: Held) -> Fence:
         """Give the fence of what is held. Raises LeaseLostError where it was not leased here."""
-        if isinstance(held, int):
+        if type(held) is int:  # True is none
             return self.ledger.fence(held)
         if not isinstance(held, QueueMessage):
             raise TypeError(f"what is held is a message or its id, not {held!r}")

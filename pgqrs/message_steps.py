@@ -67,7 +67,7 @@ class MessageSteps:
 
     def replaying(self, ids: int | Iterable[int]) -> Call[QueueMessage | list[QueueMessage | None]]:
         """Enqueue copies of archived messages."""
-        if isinstance(ids, int):
+        if type(ids) is int:
             return Call(call(intervene.replay, self.schema, ids).step, changes=True)
         return Call(call(intervene.replay_each, self.schema, checked_ids(ids)).step, changes=True)
 
@@ -99,6 +99,6 @@ class MessageSteps:
         )
 
     def _acting(self, act: Act, ids: int | Iterable[int]) -> Call[list[bool] | None]:
-        if isinstance(ids, int):
+        if type(ids) is int:
             return Call(call(intervene.do, self.schema, act, ids).step, changes=True)
         return Call(call(intervene.do_each, self.schema, act, checked_ids(ids)).step, changes=True)

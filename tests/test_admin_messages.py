@@ -429,7 +429,7 @@ def test_a_message_is_shown_with_what_it_was_given(admin: Admin, producer: Produ
     assert (plain.message_id, plain.key, plain.options) == (None, None, None)
 
 
-@pytest.mark.parametrize("bad", ["1", b"1", 1.0, None, [1, "2"], [True], {"a": 1}])
+@pytest.mark.parametrize("bad", ["1", b"1", 1.0, None, True, [1, "2"], [True], {"a": 1}])
 def test_ids_are_integers(admin: Admin, bad: Any) -> None:
     """Anything else is a TypeError that shows it, before anything is sent."""
     admin.create_queue("q")
