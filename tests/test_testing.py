@@ -208,6 +208,50 @@ def test_exceptions_are_raised_where_that_is_asked_for(
         testing.work(session, "none", handler)
 
 
+@pytest.mark.parametrize(
+    ("commits", "options"),
+    [("before", {"at_most": 10}), ("between", {"at_most": 1}), ("never", {"raises": True})],
+)
+def test_a_lease_that_a_handler_rolled_back_ends_the_work(
+    session: Session, producer: Producer, commits: str, options: Any
+) -> None:
+    """It would be given again for ever: the error says so, and what to do about it."""
+
+    def handler(message: QueueMessage) -> None:
+        if message.payload == "commits":
+            session.commit()
+        else:
+            session.rollback()
+            raise LookupError("refused")
+
+    if commits == "between":
+        producer.enqueue('"commits"')
+        assert testing.work(session, "q", handler).completed == 1
+    producer.enqueue('"rolls back"')
+    if commits != "never":
+        session.commit()
+    with pytest.raises(pgqrs.InvalidStateError, match=r"rollback.*work\(\).*session="):
+        testing.work(session, "q", handler, **options)
+    assert len(testing.enqueued(session, "q")) == (commits != "never")
+
+
+def test_a_lease_that_a_handler_ended_otherwise_is_lost(
+    session: Session, producer: Producer
+) -> None:
+    """As in a run, where somebody cancels or deletes what is worked at."""
+    admin = Admin(session)
+
+    def handler(message: QueueMessage) -> None:
+        if message.payload == "cancel":
+            admin.cancel_messages(message.id)
+        else:
+            admin.delete_messages([message.id], force=True)
+
+    producer.batch_enqueue(['"cancel"', '"delete"'])
+    report = testing.work(session, "q", handler)
+    assert (report.lost, report.completed) == (2, 0)
+
+
 def test_work_leaves_no_worker_that_looks_alive(session: Session, producer: Producer) -> None:
     """Its row is stopped, where the transaction is committed after all."""
     producer.enqueue(1)

@@ -69,7 +69,7 @@ def work(
     savepoints. What they enqueue is worked too if it is due, as is what failed and is due again at
     once. `at_most` limits how many messages are worked. With `raises` the first exception of a
     handler ends it, and is raised once its attempt is settled. Raises QueueNotFoundError,
-    ValueError, TypeError.
+    ValueError, TypeError, and InvalidStateError where a handler rolls back that transaction.
     """
     with InlineConsumer(bind, queue, config=config) as consumer:
         return consumer.work(handler, session, batch_size, at_most, raises=raises)

@@ -12,25 +12,31 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
 from pgqrs.consumer_steps import ConsumerSteps
+from pgqrs.errors import InvalidStateError, MessageNotFoundError, WorkerNotFoundError
 from pgqrs.hook import traced_handler
 from pgqrs.joining import check_isolation
 from pgqrs.message import Handlers
+from pgqrs.operations import intervene, workers
+from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Report
 from pgqrs.runner.settling import Settler
-from pgqrs.runner.task import NOT_BEGUN, Return, Task, context
+from pgqrs.runner.task import NOT_BEGUN, Return, Settlement, Task, context
 from pgqrs.runner.within import is_async, work_of
 from pgqrs.running import Handling
 
 __all__ = ["Bench", "here", "joining"]
 
 S = TypeVar("S", Finish, Failure, Return)
+
+_UNDONE: Final = "gone with a rollback, which a handler made in the transaction of work()"
+_WITH_SESSION: Final = "settled: a handler that rolls back works in a session of its own, session="
 
 
 class Bench:
@@ -162,7 +168,10 @@ class _Places:
 
 
 class _CarefulSettler(Settler):
-    """Settles in a transaction that goes on: behind a savepoint, for what the server refuses."""
+    """Settles in a transaction that goes on: behind a savepoint, for what the server refuses.
+
+    Raises InvalidStateError where a lease was rolled back: it would be given again for ever.
+    """
 
     def __init__(self, report: Report, connection: Connection) -> None:
         super().__init__(report)
@@ -174,6 +183,26 @@ class _CarefulSettler(Settler):
                 send(some)
 
         super()._each(lane, batch, carefully)
+
+    def _done(self, lane: Lane, batch: Sequence[Settlement], held: set[Fence]) -> None:
+        super()._done(lane, batch, held)
+        for fence in {each.fence for each in batch} - held:
+            if self._is_undone(lane.steps, fence):
+                lease = f"the lease of message {fence.message_id}"
+                raise InvalidStateError(lease, _UNDONE, _WITH_SESSION)
+
+    def _is_undone(self, steps: ConsumerSteps, fence: Fence) -> bool:
+        """Say whether a lease that is lost was rolled back: else read counts never go down."""
+        known = self._connection, steps.schema
+        try:
+            return intervene.find(*known, fence.message_id).read_ct < fence.read_ct
+        except MessageNotFoundError:  # deleted, or enqueued in what was rolled back
+            pass
+        try:
+            workers.get(*known, steps.register(self._connection)[1])
+        except WorkerNotFoundError:
+            return True
+        return False
 
 
 def joining(connection: Any) -> dict[str, Any]:
