@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import pgqrs
-from examples.server import opened
+from examples.server import giving_up, opened
 
 LINES = 10_000
 
@@ -51,8 +51,9 @@ def store(engine: Engine, messages: list[pgqrs.QueueMessage]) -> list[pgqrs.Dead
             answers.append(None)
         except ValueError as error:
             answers.append(pgqrs.Dead(str(error)))
-    with engine.begin() as connection:
-        connection.execute(insert(Reading).on_conflict_do_nothing(), good)
+    if good:
+        with engine.begin() as connection:
+            connection.execute(insert(Reading).on_conflict_do_nothing(), good)
     return answers
 
 
@@ -68,7 +69,8 @@ def main() -> None:
             storing = progress.add_task("Storing", total=LINES)
 
             def handle(messages: list[pgqrs.QueueMessage]) -> list[pgqrs.Dead | None]:
-                answers = store(engine, messages)
+                with giving_up(consumer, messages[0]):
+                    answers = store(engine, messages)
                 progress.advance(storing, len(messages))
                 if progress.finished:
                     consumer.stop()
@@ -78,7 +80,7 @@ def main() -> None:
 
         progress.print(f"{report.completed} lines are stored, {report.dead} are bad:")
         with pgqrs.Admin(engine) as admin:
-            for bad in admin.dead_letters("readings"):
+            for bad in admin.dead_letters("readings", limit=report.dead):
                 progress.print(f"  line {bad.payload['line']}: {bad.error}")
 
 

@@ -5,10 +5,12 @@ python -m examples.fan_out
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 import pgqrs
-from examples.server import opened
+from examples.server import giving_up, opened
 
 BOOK = ["It was a dark night", "The rain fell", "", "Nobody came but the postman", "The end"]
 
@@ -22,7 +24,8 @@ class Tally(Base):
 
     __tablename__ = "tallies"
 
-    title: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
     chapters_left: Mapped[int]
     words: Mapped[int] = mapped_column(default=0)
 
@@ -37,43 +40,58 @@ class CountBook(pgqrs.Message):
 class CountChapter(pgqrs.Message):
     """So is a chapter of it."""
 
-    title: str
+    tally_id: int
     text: str
 
 
 class BookCounted(pgqrs.Message):
     """All of its chapters are."""
 
-    title: str
+    tally_id: int
+
+
+class Counting(pgqrs.Handlers):
+    """Handlers without whom no sum would come: when one fails for good, all is over."""
+
+    def __init__(self, consumer: pgqrs.Consumer) -> None:
+        super().__init__()
+        self._consumer = consumer
+
+    def __call__(self, message: pgqrs.QueueMessage, *more: Any) -> Any:
+        """Call the handler for a message."""
+        with giving_up(self._consumer, message):
+            return super().__call__(message, *more)
 
 
 def counting(producer: pgqrs.Producer, consumer: pgqrs.Consumer) -> pgqrs.Handlers:
     """Give the handlers: each writes, enqueues and ends its message in one transaction."""
-    handlers = pgqrs.Handlers()
+    handlers = Counting(consumer)
 
     @handlers.on(CountBook)
     def fan_out(message: pgqrs.QueueMessage[CountBook], session: Session) -> None:
         title, chapters = message.payload.title, message.payload.chapters
-        session.add(Tally(title=title, chapters_left=len(chapters)))
+        tally = Tally(title=title, chapters_left=len(chapters))
+        session.add(tally)
+        session.flush()
         producer.within(session).batch_enqueue(
-            CountChapter(title=title, text=chapter) for chapter in chapters
+            CountChapter(tally_id=tally.id, text=chapter) for chapter in chapters
         )
 
     @handlers.on(CountChapter)
     def count(message: pgqrs.QueueMessage[CountChapter], session: Session) -> pgqrs.Retry | None:
-        title, text = message.payload.title, message.payload.text
+        tally_id, text = message.payload.tally_id, message.payload.text
         if not text and message.attempts == 1:
             return pgqrs.Retry(error="it is not printed yet")
-        tally = session.get_one(Tally, title, with_for_update=True)
+        tally = session.get_one(Tally, tally_id, with_for_update=True)
         tally.words += len(text.split())
         tally.chapters_left -= 1
         if tally.chapters_left == 0:
-            producer.within(session).enqueue(BookCounted(title=title))
+            producer.within(session).enqueue(BookCounted(tally_id=tally_id))
         return None
 
     @handlers.on(BookCounted)
     def collect(message: pgqrs.QueueMessage[BookCounted], session: Session) -> None:
-        tally = session.get_one(Tally, message.payload.title)
+        tally = session.get_one(Tally, message.payload.tally_id)
         print(f"{tally.title!r} has {tally.words} words")
         consumer.stop()
 

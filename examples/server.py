@@ -12,12 +12,15 @@ from sqlalchemy import Engine, create_engine
 import pgqrs
 from pgqrs.embedded import EmbeddedPostgres
 
-__all__ = ["opened"]
+__all__ = ["ATTEMPTS", "giving_up", "opened"]
+
+ATTEMPTS = 5
 
 
 @contextmanager
 def opened(queue: str, **options: Unpack[pgqrs.QueueOptions]) -> Iterator[Engine]:
     """Give an engine on a database with pgqrs and a queue."""
+    options = {"max_attempts": ATTEMPTS, **options}
     with ExitStack() as stack:
         dsn = os.environ.get("PGQRS_DSN")
         dsn = dsn or stack.enter_context(EmbeddedPostgres(durable=False)).dsn()
@@ -27,3 +30,14 @@ def opened(queue: str, **options: Unpack[pgqrs.QueueOptions]) -> Iterator[Engine
             admin.install()
             admin.create_queue(queue, exist_ok=True, **options)
         yield engine
+
+
+@contextmanager
+def giving_up(consumer: pgqrs.Consumer, message: pgqrs.QueueMessage) -> Iterator[None]:
+    """Stop the consumer where the last attempt at a message fails: nobody waits for the dead."""
+    try:
+        yield
+    except Exception:
+        if message.attempts >= ATTEMPTS:
+            consumer.stop()
+        raise

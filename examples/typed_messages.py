@@ -78,9 +78,9 @@ def main() -> None:
             producer.enqueue(Evening(), priority=-1)
 
         with pgqrs.Consumer(engine, "mail") as consumer:
-            consumer.run(office(consumer))
+            report = consumer.run(office(consumer))
 
-        for dead in admin.dead_letters("mail"):
+        for dead in admin.dead_letters("mail", limit=report.dead):
             print(f"dead: {dead.message_type} {dead.payload}: {dead.error['type']}")
         for left in admin.messages("mail"):
             print(f"left for who knows it: {left.message_type} {left.payload}")

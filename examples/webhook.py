@@ -13,7 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import pgqrs
-from examples.server import opened
+from examples.server import ATTEMPTS, opened
 
 
 class Base(DeclarativeBase):
@@ -48,18 +48,15 @@ def place(article: str, session: Session, outbox: pgqrs.Producer) -> None:
         raise ValueError("we sell no yachts")
 
 
-def shop(engine: Engine) -> int:
-    """Sell some things, and say how many; of what fails no purchase and no message is left."""
-    sold = 0
+def shop(engine: Engine) -> None:
+    """Sell some things; of what fails no purchase and no message is left."""
     with pgqrs.Producer(engine, "outbox") as outbox:
         for article in ("book", "yacht", "globe", "pen"):
             try:
                 with Session(engine) as session, session.begin():
                     place(article, session, outbox)
-                sold += 1
             except ValueError as error:
                 print(f"{article}: {error}")
-    return sold
 
 
 def tell(message: pgqrs.QueueMessage, port: int) -> Any:
@@ -70,7 +67,7 @@ def tell(message: pgqrs.QueueMessage, port: int) -> Any:
         connection.request("POST", "/purchases", json.dumps(message.payload), headers)
         answer = connection.getresponse()
         body = json.loads(answer.read())
-    except OSError as error:
+    except (OSError, HTTPException, ValueError) as error:
         return pgqrs.Retry(error=str(error))  # after the queue's delay, which doubles
     finally:
         connection.close()
@@ -114,24 +111,28 @@ def partner() -> Iterator[int]:
     with HTTPServer(("127.0.0.1", 0), Partner) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def main() -> None:
-    """Sell, and deliver the news until the partner has answered all of it."""
-    options: pgqrs.QueueOptions = {"max_attempts": 8, "retry_delay": 0.1, "retry_backoff": True}
+    """Sell, and deliver the news until the partner has answered all of it, or it is dead."""
+    options: pgqrs.QueueOptions = {"retry_delay": 0.1, "retry_backoff": True}
     with opened("outbox", **options) as engine, partner() as port:
         Base.metadata.create_all(engine)
-        unanswered = shop(engine)
-        with pgqrs.Consumer(engine, "outbox") as consumer:
+        shop(engine)
+        with pgqrs.Admin(engine) as admin, pgqrs.Consumer(engine, "outbox") as consumer:
+            unanswered = admin.queue_metrics("outbox").total_messages
 
             def deliver(message: pgqrs.QueueMessage) -> Any:
                 nonlocal unanswered
                 answer = tell(message, port)
                 print(f"{message.payload['article']}, attempt {message.attempts}: {answer}")
-                unanswered -= not isinstance(answer, pgqrs.Retry)
+                if not isinstance(answer, pgqrs.Retry) or message.attempts >= ATTEMPTS:
+                    unanswered -= 1
                 if not unanswered:
                     consumer.stop()
                 return answer

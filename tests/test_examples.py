@@ -6,15 +6,21 @@ import logging
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, text
+
+import pgqrs
 
 ROOT = Path(__file__).parent.parent
 NAMES = ["batch_import", "fan_out", "hello", "typed_messages", "webhook"]
+PATIENCE = 60
 HELLO = "Hello, Your Majesty!\nHello, Ada!\nHello, Grace!\nHello, Barbara!\n"
 
 
@@ -22,13 +28,21 @@ HELLO = "Hello, Your Majesty!\nHello, Ada!\nHello, Grace!\nHello, Barbara!\n"
 def printed(
     dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str], str]:
-    """Run an example on a fresh database, as `python -m` does, and give what it prints."""
+    """Run an example as `python -m` does, on one fresh database, and give what it prints.
+
+    One that does not end by itself is interrupted, and has not printed what it should.
+    """
     monkeypatch.setenv("PGQRS_DSN", dsn)
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setattr(logging.getLogger("pgqrs.run"), "disabled", False)
 
     def printed(name: str) -> str:
-        runpy.run_module(f"examples.{name}", run_name="__main__", alter_sys=True)
+        patience = threading.Timer(PATIENCE, signal.raise_signal, (signal.SIGINT,))
+        patience.start()
+        try:
+            runpy.run_module(f"examples.{name}", run_name="__main__", alter_sys=True)
+        finally:
+            patience.cancel()
         out, complaints = capsys.readouterr()
         assert complaints == ""
         return out
@@ -76,6 +90,55 @@ def test_webhook(printed: Callable[[str], str]) -> None:
         "pen, attempt 2: {'delivers': 'pen'}",
     ]
     assert last == "after 5 requests the partner delivers ['pen', 'book']"
+
+
+def test_each_runs_again(printed: Callable[[str], str]) -> None:
+    """On a database where it ran before it does the same; what was left for others is left."""
+
+    def lines(name: str) -> list[str]:
+        told = [line for line in printed(name).splitlines() if "100%" not in line]
+        return sorted(told)
+
+    for name in NAMES:
+        before, more = lines(name), name == "typed_messages"
+        left = ["left for who knows it: telegram {'text': 'stop'}"] * more
+        assert lines(name) == sorted(before + left), name
+
+
+def test_no_example_waits_for_what_is_dead(
+    printed: Callable[[str], str], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the last attempt fails it ends all the same: here the first, and tables are others."""
+    monkeypatch.setattr("examples.server.ATTEMPTS", 1)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE tallies (); CREATE TABLE readings ()"))
+    assert printed("fan_out") == "0 messages were worked, 1 attempt failed\n"
+    assert printed("batch_import").startswith("0 lines are stored, ")
+    assert "after 3 requests the partner delivers ['pen']\n" in printed("webhook")
+
+
+def test_an_import_of_bad_lines_alone(
+    admin: pgqrs.Admin, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written for them."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    from examples.batch_import import store
+
+    admin.create_queue("readings")
+    with pgqrs.Producer(engine, "readings") as producer:
+        bad = producer.enqueue({"line": 1, "place": "roof", "degrees": "?"})
+    assert store(engine, [bad]) == [pgqrs.Dead("could not convert string to float: '?'")]
+
+
+def test_the_partner_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However that is left: the process would wait for it."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    from examples.webhook import partner
+
+    before = threading.active_count()
+    with pytest.raises(LookupError), partner():
+        raise LookupError
+    assert threading.active_count() == before
 
 
 def test_one_command_brings_its_server() -> None:
