@@ -23,7 +23,7 @@ from pgqrs.patience import Patience
 from pgqrs.runner import Lane, Loop, LoopSlots, Report, ThreadSlots
 from pgqrs.runner.room import Room
 from pgqrs.runner.within import Sessions, is_async, sessions_for, work_of
-from pgqrs.types import Duration, QueueInfo, QueueMessage, span
+from pgqrs.types import Duration, QueueInfo, QueueMessage, name_of, span
 
 __all__ = [
     "AnyRunner",
@@ -202,7 +202,7 @@ class AnyRunner:
         """Check a queue and its handler, with the options of `handling`, before it is added."""
         self._check_open()
         work = handling(handler, self.binding.config, *how)
-        self._lineup.check(queue.queue_name if isinstance(queue, QueueInfo) else queue)
+        self._lineup.check(name_of(queue))
         return work
 
     def _check_open(self) -> None:

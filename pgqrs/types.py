@@ -29,6 +29,7 @@ __all__ = [
     "WorkerRole",
     "WorkerStats",
     "WorkerStatus",
+    "name_of",
     "span",
 ]
 
@@ -93,6 +94,11 @@ class QueueInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "archive_mode", ArchiveMode(self.archive_mode))
         object.__setattr__(self, "policy", QueuePolicy(self.policy or QueuePolicy.STANDARD))
+
+
+def name_of(queue: str | QueueInfo) -> str:
+    """Give the name of a queue that is given by name or as a QueueInfo."""
+    return queue.queue_name if isinstance(queue, QueueInfo) else queue
 
 
 @dataclass(frozen=True, slots=True)

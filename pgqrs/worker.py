@@ -22,7 +22,7 @@ from pgqrs.errors import InvalidStateError, PgqrsError, SchemaMissingError
 from pgqrs.lifecycle import Lifecycle, LivingWorker, Worker
 from pgqrs.operations.workers import Address
 from pgqrs.registration import Registration, registration_for, standing
-from pgqrs.types import QueueInfo, WorkerRole
+from pgqrs.types import QueueInfo, WorkerRole, name_of
 
 __all__ = [
     "BoundWorker",
@@ -47,8 +47,7 @@ def address_of(
     """
     if (hostname is None) != (port is None):
         raise ValueError("give a hostname and a port, or neither")
-    name = queue.queue_name if isinstance(queue, QueueInfo) else queue
-    return Address(name, role, hostname, port)
+    return Address(name_of(queue), role, hostname, port)
 
 
 class WorkerUnseenError(InvalidStateError):

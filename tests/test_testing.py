@@ -11,22 +11,38 @@ from typing import Any
 
 import pytest
 from host import Base, Order
-from sqlalchemy import URL, DateTime, Engine, func, insert, select
+from sqlalchemy import URL, DateTime, Engine, cast, func, insert, select
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 from waiting import ask, until
 
 import pgqrs
-from pgqrs import Admin, Consumer, Dead, Done, Handlers, Producer, QueueMessage, Retry, testing
+from pgqrs import (
+    Admin,
+    Consumer,
+    Dead,
+    Done,
+    Handlers,
+    Json,
+    Producer,
+    QueueMessage,
+    Retry,
+    testing,
+)
 from pgqrs.models import Archive, Message, Model, Worker
 from pgqrs.statements.clock import move_back
-from pgqrs.testing import aio
+from pgqrs.testing import aio, expectation
 
 HOUR = dt.timedelta(hours=1)
 
 
 class Parcel(pgqrs.Message):
+    number: int
+
+
+class Letter(pgqrs.Message):
     number: int
 
 
@@ -372,6 +388,54 @@ def test_messages_are_found_by_payload_and_options(session: Session, producer: P
         testing.enqueued(session, "q", queue_name="q")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="singleton_key instead"):
         testing.enqueued(session, "q", singleton_for=60)
+
+
+@pytest.mark.matrix
+def test_what_is_expected_is_compared_as_jsonb_does(session: Session, producer: Producer) -> None:
+    """At the top an array contains a scalar; headers are JSON as well, where 1 is not true."""
+    wholes = [["a", {"b": ["c"]}], [["a"]], {"a": ["b"]}, "a", [1]]
+    parts = ["a", ["a"], {"a": "b"}, {"b": ["c"]}, [{"b": ["c"]}], [], {}, True, [True], 1.0]
+    producer.batch_enqueue(map(Json, wholes))
+    for part in parts:
+        contains = Message.payload.contains(cast(part, JSONB))
+        ids = session.scalars(select(Message.id).where(contains).order_by(Message.id))
+        found = testing.enqueued(session, "q", containing=Json(part))
+        assert [message.id for message in found] == list(ids), part
+    producer.enqueue("0", headers={"n": 1, "m": [True]})
+    assert testing.enqueued(session, "q", headers={"n": 1.0, "m": [True]})
+    for headers in ({"n": True, "m": [True]}, {"n": 1, "m": [1]}, {"n": 1}):
+        testing.assert_not_enqueued(session, "q", headers=headers)
+
+
+def test_a_typed_payload_says_its_type(session: Session, producer: Producer) -> None:
+    """Another one with the same fields is not it, unless a type is given beside."""
+    sent = producer.enqueue(Letter(number=7))
+    for whole in (Parcel(number=7), expectation.ANY):
+        part = None if whole is not expectation.ANY else Parcel(number=7)
+        with pytest.raises(AssertionError, match=r"no message with .*message_type='parcel'"):
+            testing.assert_enqueued(session, "q", whole, containing=part)
+        found = testing.enqueued(session, "q", whole, containing=part, message_type="letter")
+        assert [message.id for message in found] == [sent.id]
+    assert testing.assert_enqueued(session, "q", Parcel(number=7).model_dump()).id == sent.id
+
+
+def test_a_queue_is_given_by_name_or_as_it_is(host: Engine, admin: Admin, url: URL) -> None:
+    """As the fixture gives it: to each function that wants one."""
+    queue = admin.get_queue("q")
+    assert testing.enqueued(host, queue) == []
+    testing.assert_not_enqueued(host, queue)
+    with pytest.raises(AssertionError, match="queue 'q' is empty"):
+        testing.assert_enqueued(host, queue)
+
+    async def main() -> None:
+        engine = create_async_engine(url)
+        assert await aio.enqueued(engine, queue) == []
+        await aio.assert_not_enqueued(engine, queue)
+        with pytest.raises(AssertionError, match="queue 'q' is empty"):
+            await aio.assert_enqueued(engine, queue)
+        await engine.dispose()
+
+    asyncio.run(main())
 
 
 def test_a_failed_assertion_lists_what_is_there(session: Session, producer: Producer) -> None:

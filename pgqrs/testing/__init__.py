@@ -88,7 +88,7 @@ def move_clock(bind: Any, by: Duration, *, config: Config | None = None) -> None
 
 def enqueued(
     bind: Any,
-    queue: str,
+    queue: str | QueueInfo,
     payload: Any = ANY,
     *,
     config: Config | None = None,
@@ -96,8 +96,9 @@ def enqueued(
 ) -> list[MessageInfo]:
     """Give the messages in a queue that are as expected, the oldest first, leased or not.
 
-    `payload` is all of it; `containing` a part, as in jsonb's @>. The other traits are the
-    `message_type` and the options of MessageOptions; what is not given, or None, is not looked at.
+    `payload` is all of it; `containing` a part, as in jsonb's @>; a Message also says its type. The
+    other traits are the `message_type` and the options of MessageOptions; what is not given, or
+    None, is not looked at.
     Raises QueueNotFoundError, and TypeError or ValueError for what no message can have.
     """
     expected = Expectation(payload, traits)
@@ -108,7 +109,7 @@ def enqueued(
 
 def assert_enqueued(
     bind: Any,
-    queue: str,
+    queue: str | QueueInfo,
     payload: Any = ANY,
     *,
     config: Config | None = None,
@@ -127,7 +128,7 @@ def assert_enqueued(
 
 def assert_not_enqueued(
     bind: Any,
-    queue: str,
+    queue: str | QueueInfo,
     payload: Any = ANY,
     *,
     config: Config | None = None,

@@ -71,7 +71,7 @@ async def move_clock(bind: Any, by: Duration, *, config: Config | None = None) -
 
 async def enqueued(
     bind: Any,
-    queue: str,
+    queue: str | QueueInfo,
     payload: Any = ANY,
     *,
     config: Config | None = None,
@@ -86,7 +86,7 @@ async def enqueued(
 
 async def assert_enqueued(
     bind: Any,
-    queue: str,
+    queue: str | QueueInfo,
     payload: Any = ANY,
     *,
     config: Config | None = None,
@@ -102,7 +102,7 @@ async def assert_enqueued(
 
 async def assert_not_enqueued(
     bind: Any,
-    queue: str,
+    queue: str | QueueInfo,
     payload: Any = ANY,
     *,
     config: Config | None = None,

@@ -6,10 +6,11 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from pgqrs.message import Message
 from pgqrs.message_info import MessageInfo, MessageState
 from pgqrs.new_message import MoreOptions, item
 from pgqrs.payload import decode, encode
-from pgqrs.types import Duration
+from pgqrs.types import Duration, QueueInfo, name_of
 
 __all__ = ["ANY", "Expectation", "Traits"]
 
@@ -40,8 +41,9 @@ class Expectation:
 
     def __init__(self, payload: Any, traits: Traits) -> None:
         given: dict[str, Any] = {name: value for name, value in traits.items() if value is not None}
-        self._type = given.pop("message_type", None)
-        self._part = _value(given.pop("containing")) if "containing" in given else ANY
+        part = given.pop("containing", ANY)
+        self._type = given.pop("message_type", _type_of(payload) or _type_of(part))
+        self._part = ANY if part is ANY else _value(part)
         if "singleton_for" in given:
             raise TypeError(_NOT_KEPT)
         self._whole = ANY if payload is ANY else _value(payload)
@@ -59,7 +61,7 @@ class Expectation:
             and all(_agree(name, there.get(name), value) for name, value in self._options.items())
         )
 
-    def found_in(self, queue: str, messages: Sequence[MessageInfo]) -> MessageInfo:
+    def found_in(self, queue: str | QueueInfo, messages: Sequence[MessageInfo]) -> MessageInfo:
         """Give the first that is as expected. Raises AssertionError, which lists them all."""
         __tracebackhide__ = True
         found = next(filter(self.fits, messages), None)
@@ -67,7 +69,7 @@ class Expectation:
             raise AssertionError(f"no message with {self}: {_listed(queue, messages)}")
         return found
 
-    def missing_in(self, queue: str, messages: Sequence[MessageInfo]) -> None:
+    def missing_in(self, queue: str | QueueInfo, messages: Sequence[MessageInfo]) -> None:
         """Raise AssertionError where one is as expected, and list those that are."""
         __tracebackhide__ = True
         if found := list(filter(self.fits, messages)):
@@ -81,10 +83,11 @@ class Expectation:
         return ", ".join(words) or "any payload"
 
 
-def _listed(queue: str, messages: Sequence[MessageInfo]) -> str:
+def _listed(queue: str | QueueInfo, messages: Sequence[MessageInfo]) -> str:
+    name = name_of(queue)
     if not messages:
-        return f"queue {queue!r} is empty"
-    lines = [f"queue {queue!r} has", *map(_line, messages[:_SHOWN])]
+        return f"queue {name!r} is empty"
+    lines = [f"queue {name!r} has", *map(_line, messages[:_SHOWN])]
     if (more := len(messages) - _SHOWN) > 0:
         lines.append(f"  and {more} more")
     return "\n".join(lines)
@@ -108,17 +111,23 @@ def _options_of(message: MessageInfo) -> dict[str, Any]:
 
 def _agree(name: str, there: Any, wanted: Any) -> bool:
     # What waited for the lock of a key was enqueued a little later than it counts its delay from.
-    return there == wanted or (name == "delay" and abs(there - wanted) < _TOLERANCE)
+    return _same(there, wanted) or (name == "delay" and abs(there - wanted) < _TOLERANCE)
 
 
 def _contains(whole: Any, part: Any) -> bool:
     """Say whether a JSON value contains another one, as the operator @> of jsonb does."""
+    if isinstance(whole, list) and not isinstance(part, Mapping | list):  # at the top only
+        return any(_same(one, part) for one in whole)
+    return _holds(whole, part)
+
+
+def _holds(whole: Any, part: Any) -> bool:
     if isinstance(part, Mapping):
         keys = isinstance(whole, Mapping) and part.keys() <= whole.keys()
-        return keys and all(_contains(whole[key], part[key]) for key in part)
+        return keys and all(_holds(whole[key], part[key]) for key in part)
     if isinstance(part, list):
         items = isinstance(whole, list)
-        return items and all(any(_contains(one, each) for one in whole) for each in part)
+        return items and all(any(_holds(one, each) for one in whole) for each in part)
     return _same(whole, part)
 
 
@@ -129,6 +138,10 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_same, one, other))
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _type_of(payload: Any) -> str | None:
+    return payload.message_type if isinstance(payload, Message) else None
 
 
 def _value(payload: Any) -> Any:

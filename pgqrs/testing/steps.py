@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from pgqrs.call import Call, call
 from pgqrs.message_info import MessageInfo
 from pgqrs.operations import clock, intervene
-from pgqrs.types import Duration, span
+from pgqrs.types import Duration, QueueInfo, name_of, span
 
 __all__ = ["listing", "moving"]
 
@@ -22,10 +22,11 @@ def moving(schema: str, by: Duration) -> Call[None]:
     return call(clock.move_back, schema, span(by))
 
 
-def listing(schema: str, queue: str) -> Call[list[MessageInfo]]:
+def listing(schema: str, queue: str | QueueInfo) -> Call[list[MessageInfo]]:
     """Give all messages of a queue, the oldest first. Raises QueueNotFoundError."""
 
     def step(connection: Connection) -> list[MessageInfo]:
-        return sorted(intervene.page(connection, schema, queue, _ALL, 0), key=attrgetter("id"))
+        messages = intervene.page(connection, schema, name_of(queue), _ALL, 0)
+        return sorted(messages, key=attrgetter("id"))
 
     return Call(step)

@@ -26,8 +26,8 @@ def sync(engine: Engine, connection: Connection, queue: pgqrs.QueueInfo) -> None
     testing.move_clock(connection, dt.timedelta(hours=1))
     found = testing.assert_enqueued(session, "q", {"a": 1}, delay=60, message_type="m")
     assert_type(found, pgqrs.MessageInfo)
-    assert_type(testing.enqueued(engine, "q", containing={"a": 1}), list[pgqrs.MessageInfo])
-    testing.assert_not_enqueued(engine, "q", priority="high")  # type: ignore[arg-type]
+    assert_type(testing.enqueued(engine, queue, containing={"a": 1}), list[pgqrs.MessageInfo])
+    testing.assert_not_enqueued(engine, queue, priority="high")  # type: ignore[arg-type]
 
 
 async def asyncio(engine: AsyncEngine, sessions: async_sessionmaker[AsyncSession]) -> None:
