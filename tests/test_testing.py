@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from host import Base, Order
-from sqlalchemy import URL, DateTime, Engine, cast, func, insert, select
+from sqlalchemy import URL, DateTime, Engine, cast, event, func, insert, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -218,10 +218,65 @@ def test_exceptions_are_raised_where_that_is_asked_for(
     assert [m.attempts for m in testing.enqueued(session, "q")] == [1, 0]
     with pytest.raises(pytest.fail.Exception):
         testing.work(session, "q", lambda _: pytest.fail("seen"))
+    assert [m.attempts for m in testing.enqueued(session, "q")] == [1, 1]
     with pytest.raises(ValueError, match="at_most"):
         testing.work(session, "q", handler, at_most=0)
     with pytest.raises(pgqrs.QueueNotFoundError):
         testing.work(session, "none", handler)
+
+
+def test_whatever_ends_an_attempt_is_raised_where_that_is_asked_for(
+    session: Session, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a handler's session is not committed, or what it hands over cannot be kept."""
+
+    def fails(_: Session) -> None:
+        raise LookupError("at the commit")
+
+    def work(handler: Any, **options: Any) -> None:
+        producer.enqueue(1)
+        testing.work(session, "q", handler, raises=True, **options)
+
+    sessions = sessionmaker()
+    event.listen(sessions, "before_commit", fails)
+    with pytest.raises(LookupError, match="at the commit"):
+        work(lambda *_: None, session=sessions)
+    with pytest.raises(pgqrs.PayloadError):
+        work(lambda _: object())
+    with pytest.raises(TypeError, match="a batch handler returns"):
+        work(lambda _: "one", batch_size=2)
+    monkeypatch.setattr("pgqrs.runner.task.output_text", lambda value: value)
+    with pytest.raises(pgqrs.PayloadError, match="cannot be stored"):
+        work(lambda _: "1e999999")
+    assert [m.attempts for m in testing.enqueued(session, "q")] == [1] * 4
+
+
+@pytest.mark.parametrize("error", [SystemExit, pytest.fail.Exception, asyncio.CancelledError])
+def test_what_is_no_exception_is_settled_and_raised(
+    host: Engine, url: URL, config: pgqrs.Config, error: type[BaseException]
+) -> None:
+    """As in a run it is a failed attempt, whatever the bind; an assertion reaches the test."""
+
+    def handler(_: QueueMessage) -> None:
+        raise error
+
+    async def later(_: QueueMessage) -> None:
+        raise error
+
+    async def main() -> None:
+        engine = create_async_engine(url)
+        with pytest.raises(error):
+            await aio.work(engine, "q", later)
+        await engine.dispose()
+
+    with Producer(config, "q") as producer:
+        producer.batch_enqueue([1, 2, 3])
+    with pytest.raises(error):
+        testing.work(config, "q", handler)
+    with pytest.raises(error):
+        testing.work(config, "q", later)
+    asyncio.run(main())
+    assert [(m.state, m.attempts) for m in testing.enqueued(host, "q")] == [("retry", 1)] * 3
 
 
 @pytest.mark.parametrize(
@@ -524,12 +579,19 @@ async def answer_later(message: QueueMessage) -> int:
 
 
 def test_coroutine_functions_work_without_asyncio(session: Session, producer: Producer) -> None:
-    """On an event loop for the occasion; with sessions the twin is named."""
+    """On an event loop for the occasion; with sessions, or in a loop, the twin is named."""
     sent = producer.enqueue("1")
     assert testing.work(session, "q", answer_later).completed == 1
     assert session.scalar(select(Archive.output)) == sent.id
     with pytest.raises(TypeError, match=r"pgqrs\.testing\.aio"):
         testing.work(session, "q", answer_later, session=async_sessionmaker())
+
+    async def main() -> None:
+        testing.work(session, "q", answer_later)
+
+    with pytest.raises(TypeError, match=r"running event loop.*pgqrs\.testing\.aio"):
+        asyncio.run(main())
+    assert testing.work(session, "q", answer_later) == pgqrs.Report()
 
 
 @pytest.mark.parametrize("name", testing.__all__)

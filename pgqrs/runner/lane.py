@@ -19,7 +19,7 @@ from pgqrs.patience import Patience
 from pgqrs.runner.holds import Holds
 from pgqrs.runner.room import Ahead, Room
 from pgqrs.runner.slots import HandlerTimeoutError, Slots
-from pgqrs.runner.task import NOT_BEGUN, Return, Settlement, Task, left_alone, settled
+from pgqrs.runner.task import NOT_BEGUN, Failed, Return, Settlement, Task, left_alone, settled
 from pgqrs.runner.telling import Teller
 from pgqrs.types import QueueMessage
 
@@ -179,8 +179,11 @@ class Lane:
             else:
                 if cancelled and task.timed_out:
                     result = HandlerTimeoutError(self.room.time_limit)
-                failed = Teller(self.steps.queue).failed
-                self.outbox.extend(settled(task, result, failed))
+                self.outbox.extend(settled(task, result, self.failed()))
+
+    def failed(self) -> Failed:
+        """Give what is told of the attempts of one task that exceptions ended."""
+        return Teller(self.steps.queue).failed
 
     def overdue(self) -> list[Task]:
         """Give the tasks that are past the time limit and not yet marked so."""

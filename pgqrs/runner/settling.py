@@ -19,7 +19,6 @@ from pgqrs.operations.lease import Lease, is_plain
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.runner.lane import Lane
 from pgqrs.runner.task import Acknowledged, Return, Settlement, failure_of, unstorable
-from pgqrs.runner.telling import Teller
 from pgqrs.translation import refusal
 
 __all__ = ["Report", "Settler"]
@@ -81,9 +80,8 @@ class Settler:
         done = lane.steps.finished_before(connection, unsure) if unsure else set()
         for each in known:
             if each.is_held is None and each.fence not in done:
-                tell = Teller(lane.steps.queue).failed
                 error = each.error or RuntimeError("the commit failed")
-                lane.replace(each, failure_of(each.message, error, tell))
+                lane.replace(each, failure_of(each.message, error, lane.failed()))
         done |= {each.fence for each in known if each.is_held}
         self._report.completed += len(done)
         answered = [each for each in known if each.is_held is False or each.fence in done]

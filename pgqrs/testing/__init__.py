@@ -67,8 +67,9 @@ def work(
     Handlers get what they do in `Consumer.run`, and what they return or raise means the same. With
     a sessionmaker as `session` they get a session of it in that transaction, whose commits are
     savepoints. What they enqueue is worked too if it is due, as is what failed and is due again at
-    once. `at_most` limits how many messages are worked. With `raises` the first exception of a
-    handler ends it, and is raised once its attempt is settled. Raises QueueNotFoundError,
+    once. `at_most` limits how many messages are worked. With `raises` the first exception that ends
+    an attempt ends the work, and is raised once that is settled; without it only what is no
+    Exception, such as that of pytest.fail(). Raises QueueNotFoundError,
     ValueError, TypeError, and InvalidStateError where a handler rolls back that transaction.
     """
     with InlineConsumer(bind, queue, config=config) as consumer:

@@ -17,7 +17,12 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection
 
 from pgqrs.consumer_steps import ConsumerSteps
-from pgqrs.errors import InvalidStateError, MessageNotFoundError, WorkerNotFoundError
+from pgqrs.errors import (
+    InvalidStateError,
+    MessageNotFoundError,
+    PayloadError,
+    WorkerNotFoundError,
+)
 from pgqrs.hook import traced_handler
 from pgqrs.joining import check_isolation
 from pgqrs.message import Handlers
@@ -25,16 +30,19 @@ from pgqrs.operations import intervene, workers
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.settle import Failure, Finish
 from pgqrs.patience import Patience
+from pgqrs.payload import decode
 from pgqrs.runner import Lane, Report
 from pgqrs.runner.settling import Settler
-from pgqrs.runner.task import NOT_BEGUN, Return, Settlement, Task, context
+from pgqrs.runner.task import NOT_BEGUN, Failed, Return, Settlement, Task, context
 from pgqrs.runner.within import is_async, work_of
 from pgqrs.running import Handling
+from pgqrs.types import QueueMessage
 
 __all__ = ["Bench", "here", "joining"]
 
 S = TypeVar("S", Finish, Failure, Return)
 
+_AT_ONCE: Final = (KeyboardInterrupt, GeneratorExit)
 _UNDONE: Final = "gone with a rollback, which a handler made in the transaction of work()"
 _WITH_SESSION: Final = "settled: a handler that rolls back works in a session of its own, session="
 
@@ -42,7 +50,9 @@ _WITH_SESSION: Final = "settled: a handler that rolls back works in a session of
 class Bench:
     """One queue and its handler: what waits for it, and what came of what it had.
 
-    It gets `at_most` so many messages; where it `raises`, that ends the work.
+    It gets `at_most` so many messages. The first exception that ends an attempt ends the work where
+    it `raises`; what is no Exception, such as the failure of a test, always does. An interrupt
+    leaves the lease to run out.
     """
 
     def __init__(
@@ -53,12 +63,12 @@ class Bench:
         self.is_async = is_async(work.handler)
         self._places = _Places()
         knows = work.handler.knows if isinstance(work.handler, Handlers) else lambda _: True
-        self._lane = Lane(steps, work.room, Patience(steps.config.poll_interval_seconds), knows)
+        patience = Patience(steps.config.poll_interval_seconds)
+        self._lane = _Lane(steps, work.room, patience, knows)
+        self._lane.raises = raises
         self._lane.slots = self._places
         self._report = Report()
         self._left = at_most
-        self._raises = raises
-        self._raised: Exception | None = None
         handler = traced_handler(steps.queue, work.handler, is_async=self.is_async)
         self._act = work_of(handler, steps, work.sessions)
 
@@ -90,9 +100,11 @@ class Bench:
             try:
                 if begins:
                     result = asyncio.run(self._act(task)) if self.is_async else self._act(task)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the handler's
+            except _AT_ONCE:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the handler's
                 result = error
-        self._ended(task, result)
+        self._lane.ended(task, result)
 
     async def work_later(self, task: Task) -> None:
         """Call the handler, and wait for it where it is a coroutine function."""
@@ -101,18 +113,20 @@ class Bench:
             try:
                 if begins:
                     result = await self._act(task) if self.is_async else self._act(task)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the handler's
+            except _AT_ONCE:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the handler's
                 result = error
-        self._ended(task, result)
+        self._lane.ended(task, result)
 
     def report(self) -> Report:
-        """Give what it came to. Raises what the handler raised, where that was asked for."""
-        if self._raises and self._raised is not None:
-            raise self._raised
+        """Give what it came to. Raises what ended it, if anything did."""
+        if self._lane.raised is not None:
+            raise self._lane.raised
         return self._report
 
     def _wanted(self) -> int:
-        if self._raises and self._raised is not None:
+        if self._lane.raised is not None:
             return 0
         wanted = self._lane.wanted()
         return wanted if self._left is None else min(wanted, self._left)
@@ -121,11 +135,6 @@ class Bench:
         if self._left is not None:
             self._left -= len(task.messages)
         return task
-
-    def _ended(self, task: Task, result: Any) -> None:
-        if isinstance(result, Exception) and self._raised is None:
-            self._raised = result
-        self._lane.ended(task, result)
 
 
 @contextmanager
@@ -137,6 +146,31 @@ def _about(task: Task) -> Iterator[bool]:
         yield about is not None
     finally:
         context.reset(token)
+
+
+class _Lane(Lane):
+    """A lane that keeps the first exception that ends the work."""
+
+    raised: BaseException | None = None
+    raises = False
+
+    def failed(self) -> Failed:
+        tell = super().failed()
+
+        def failed(message: QueueMessage, error: BaseException) -> None:
+            self._keep(error)
+            tell(message, error)
+
+        return failed
+
+    def replace(self, old: Settlement, new: Settlement) -> None:
+        super().replace(old, new)
+        if isinstance(old, Finish) and isinstance(new, Failure):  # the server refused its output
+            self._keep(PayloadError(decode(new.error)))
+
+    def _keep(self, error: BaseException) -> None:
+        if self.raised is None and (self.raises or not isinstance(error, Exception)):
+            self.raised = error
 
 
 class _Places:

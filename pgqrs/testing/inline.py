@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from pgqrs.binding import Binding, bound
 from pgqrs.call import Call, call
@@ -15,6 +16,11 @@ from pgqrs.running import Sessions, handling
 from pgqrs.testing.bench import Bench, here
 
 __all__ = ["InlineConsumer", "bound_to"]
+
+_TO_THE_TWIN: Final = (
+    "coroutine functions with sessions, or beneath a running event loop, are worked by"
+    " pgqrs.testing.aio"
+)
 
 
 class InlineConsumer(Consumer):
@@ -36,13 +42,22 @@ class InlineConsumer(Consumer):
             connection = self._run(Call(lambda connection: connection))
             how = here(how, connection)
         bench = Bench(self._steps, how, at_most, raises=raises)
-        if joined and session is not None and bench.is_async:
-            raise TypeError("coroutine functions with sessions are worked by pgqrs.testing.aio")
+        if bench.is_async and ((joined and session is not None) or _beneath_a_loop()):
+            raise TypeError(_TO_THE_TWIN)
         while (task := self._run(Call(bench.next))) is not None:
             bench.work(task)
         if joined:  # its row is in the transaction, and nobody closes it there
             self._run(call(self._steps.stop))
         return bench.report()
+
+
+def _beneath_a_loop() -> bool:
+    """Say whether an event loop runs in this thread: it cannot have another one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager
