@@ -43,7 +43,7 @@ __all__ = ["Bench", "here", "joining"]
 S = TypeVar("S", Finish, Failure, Return)
 
 _AT_ONCE: Final = (KeyboardInterrupt, GeneratorExit)
-_UNDONE: Final = "gone with a rollback, which a handler made in the transaction of work()"
+_UNDONE: Final = "undone by a rollback that a handler made of the transaction of work()"
 _WITH_SESSION: Final = "settled: a handler that rolls back works in a session of its own, session="
 
 
