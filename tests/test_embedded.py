@@ -25,8 +25,9 @@ ROOT = os.geteuid() == 0
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
 OWNER = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from pgqrs.embedded import EmbeddedPostgres
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 with EmbeddedPostgres(*sys.argv[1:], settings={{"fsync": "off"}}) as server:
     {body}
     print(server.pid, server.dsn(), flush=True)
