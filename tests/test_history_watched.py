@@ -234,3 +234,18 @@ def test_metrics_are_counted_again(engine: Engine, admin: Admin) -> None:
     assert count_faults([replace(first, oldest_pending_at=None), second], counted)
     assert count_faults([first, replace(second, paused=False)], counted)
     assert total_faults(replace(admin.system_stats(), paused_queues=0), counted)
+
+
+def test_what_is_urgent_may_pass_also_where_its_enqueue_was_never_answered() -> None:
+    """The producer died, the message is deleted: only the key says how urgent it was."""
+    for priority, fault in ((1, False), (0, True)):
+        story = Story()
+        story.enqueue(a=1, more={"due": [0]})
+        story.tell("enqueue", keys=["d", "e", "f"], priority=priority, answered=False)
+        for each in (4, 5, 6):
+            story.lease(each, 1, each * 3 * S, (each * 3 + 1) * S)
+            story.act("delete", each, 1)
+        story.lease(1, 1, 30 * S, 31 * S)
+        story.act("archive", 1, 1)
+        story.row(1, 1, "completed", ended=31 * S)
+        assert any("passed over" in each for each in story.faults()) is fault

@@ -76,3 +76,8 @@ class Past:
                 self.leases[lease.id][lease.read_ct] = (lease, operation)
             for fence, outcome in operation.each():
                 self.acts[fence.id].append((operation, fence, outcome))
+        # Of an enqueue without an answer the ids are not known, but what was asked for each key is.
+        asked = {key: o.priority for o in self.operations for key in o.keys}
+        for each, leases in self.leases.items():
+            lease, _ = next(iter(leases.values()))
+            self.priority_of.setdefault(each, asked.get(lease.key, 0))
