@@ -35,8 +35,6 @@ _STANDING: Final = re.compile(r"\(queue_id, key, key_slot\)=\((\d+), (.*), 0\) a
 _NUMBER: Final = re.compile(r"\b(bigint|integer|smallint)\b.* out of range|out of range for type")
 _LATER: Final = re.compile(r"\.pgqrs_keys\b")  # which the first revision has not
 _LOGIN: Final = ("password", "authentication", "does not exist", "pg_hba.conf", "permission denied")
-
-
 _RIGHTS: Final = (
     " (`pgqrs grant` gives a role what its work takes, and `pgqrs doctor` says what lacks)"
 )
@@ -98,14 +96,14 @@ def _for_refusal(error: exc.DBAPIError, code: str | None, schema: str) -> PgqrsE
         return QueryTimeoutError(f"the statement was cancelled: {reason}", code)
     if code in ("23503", "23505") and (clash := _for_clash(str(error.orig))):
         return clash
+    return _for_value(reason, code)
+
+
+def _for_value(reason: str, code: str | None) -> PgqrsError | None:
+    if code == "22003" and _NUMBER.search(reason):
+        return DatabaseError(f"a number is too large: {reason}", code)
     if code in _UNSTORABLE:
-        number = code == "22003" and _NUMBER.search(reason)
-        what = "a number is too large" if number else "PostgreSQL cannot store this payload"
-        return (
-            DatabaseError(f"{what}: {reason}", code)
-            if number
-            else PayloadError(f"{what}: {reason}")
-        )
+        return PayloadError(f"PostgreSQL cannot store this payload: {reason}")
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from pgqrs.errors import DatabaseError
+from pgqrs.operations.views import REFUSED
 from pgqrs.statements import ids as sql
 
 __all__ = ["behind", "bump"]
@@ -31,7 +32,7 @@ def bump(connection: Connection, schema: str) -> dict[str, int]:
     if hidden := [name for name, (last, _) in behind(connection, schema).items() if last is None]:
         raise DatabaseError(
             f"this role may not see the ids given out for {', '.join(hidden)}: `pgqrs --schema"
-            f" {schema} grant admin` gives it that, or do it as the owner of the tables",
-            "42501",
+            f" {schema} grant admin ROLE` gives it that, or do it as the owner of the tables",
+            REFUSED,
         )
     return {row[0]: row[1] for row in connection.execute(sql.bump(schema))}

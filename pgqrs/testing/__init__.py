@@ -69,8 +69,8 @@ def work(
     savepoints. What they enqueue is worked too if it is due, as is what failed and is due again at
     once. `at_most` limits how many messages are worked. With `raises` the first exception that ends
     an attempt ends the work, and is raised once that is settled; without it only what is no
-    Exception, such as that of pytest.fail(). Raises QueueNotFoundError,
-    ValueError, TypeError, and InvalidStateError where a handler rolls back that transaction.
+    Exception, such as that of pytest.fail(). Raises QueueNotFoundError, ValueError, TypeError, and
+    InvalidStateError where a handler rolls back that transaction.
     """
     with InlineConsumer(bind, queue, config=config) as consumer:
         return consumer.work(handler, session, batch_size, at_most, raises=raises)
@@ -103,9 +103,7 @@ def enqueued(
     Raises QueueNotFoundError, and TypeError or ValueError for what no message can have.
     """
     expected = Expectation(payload, traits)
-    with bound_to(bind, config) as binding:
-        messages = binding.run(listing(binding.schema, queue))
-    return list(filter(expected.fits, messages))
+    return list(filter(expected.fits, _messages(bind, queue, config)))
 
 
 def assert_enqueued(
@@ -122,9 +120,7 @@ def assert_enqueued(
     """
     __tracebackhide__ = True
     expected = Expectation(payload, traits)
-    with bound_to(bind, config) as binding:
-        messages = binding.run(listing(binding.schema, queue))
-    return expected.found_in(queue, messages)
+    return expected.found_in(queue, _messages(bind, queue, config))
 
 
 def assert_not_enqueued(
@@ -141,6 +137,9 @@ def assert_not_enqueued(
     """
     __tracebackhide__ = True
     expected = Expectation(payload, traits)
+    expected.missing_in(queue, _messages(bind, queue, config))
+
+
+def _messages(bind: Any, queue: str | QueueInfo, config: Config | None) -> list[MessageInfo]:
     with bound_to(bind, config) as binding:
-        messages = binding.run(listing(binding.schema, queue))
-    expected.missing_in(queue, messages)
+        return binding.run(listing(binding.schema, queue))

@@ -79,9 +79,7 @@ async def enqueued(
 ) -> list[MessageInfo]:
     """Give the messages in a queue that are as expected; as `pgqrs.testing.enqueued`."""
     expected = Expectation(payload, traits)
-    async with _bound_to(bind, config) as binding:
-        messages = await binding.run(listing(binding.schema, queue))
-    return list(filter(expected.fits, messages))
+    return list(filter(expected.fits, await _messages(bind, queue, config)))
 
 
 async def assert_enqueued(
@@ -95,9 +93,7 @@ async def assert_enqueued(
     """Give the oldest message in a queue that is so; as `pgqrs.testing.assert_enqueued`."""
     __tracebackhide__ = True
     expected = Expectation(payload, traits)
-    async with _bound_to(bind, config) as binding:
-        messages = await binding.run(listing(binding.schema, queue))
-    return expected.found_in(queue, messages)
+    return expected.found_in(queue, await _messages(bind, queue, config))
 
 
 async def assert_not_enqueued(
@@ -111,9 +107,12 @@ async def assert_not_enqueued(
     """Raise AssertionError where a message is so; as `pgqrs.testing.assert_not_enqueued`."""
     __tracebackhide__ = True
     expected = Expectation(payload, traits)
+    expected.missing_in(queue, await _messages(bind, queue, config))
+
+
+async def _messages(bind: Any, queue: str | QueueInfo, config: Config | None) -> list[MessageInfo]:
     async with _bound_to(bind, config) as binding:
-        messages = await binding.run(listing(binding.schema, queue))
-    expected.missing_in(queue, messages)
+        return await binding.run(listing(binding.schema, queue))
 
 
 class _InlineConsumer(AsyncConsumer):
