@@ -212,7 +212,8 @@ def test_a_lease_that_ends_is_looked_at_when_it_has_ended(line: Line) -> None:
     task = Task([message], "work", batch=False, time_limit=None, until=float("inf"))
     holds, now = Holds(), time.monotonic()
     holds.take(message, now - 6)
-    assert holds.to_extend([task]) == [Extension(fence_of(message), pytest.approx(10, abs=0.5), None)]
+    length = pytest.approx(10, abs=0.5)
+    assert holds.to_extend([task]) == [Extension(fence_of(message), length, None)]
     task.begin()
     (extension,) = holds.to_extend([task])
     assert extension.spent is not None
