@@ -24,8 +24,9 @@ _SLOW_EACH: Final = 0.000_005
 
 
 class Bounds(NamedTuple):
-    """Of the ready the smallest id, of the others the earliest vt."""
+    """Of the ready the lowest priority and the smallest id, of the others the earliest vt."""
 
+    rank: int
     floor: int
     since: dt.datetime
 
@@ -64,7 +65,7 @@ class Floor:
         if bounds is not None:
             self._bounds = bounds._replace(floor=floor) if again else None
         elif again and (since := messages[0].dequeued_at) is not None:
-            self._bounds = Bounds(floor, since)
+            self._bounds = Bounds(*ranks, floor, since)
             self._until = self._clock() + _HOLDS_FOR
 
     def drop(self) -> None:

@@ -105,7 +105,7 @@ def leased(queue: int, n: int) -> Callable[[Connection, Scene], object]:
 
 def leased_above(n: int) -> Callable[[Scene], dict[str, Any]]:
     terms = {"queue": STEADY, "worker": HOLDER[STEADY], "n": n, "timeout": None}
-    return given(**terms, **LEASING, floor=MIDDLE, since=EVER)
+    return given(**terms, **LEASING, rank=0, floor=MIDDLE, since=EVER)
 
 
 def one(**more: Any) -> Callable[[Scene], dict[str, Any]]:

@@ -57,9 +57,9 @@ def test_two_slow_leases_set_the_bounds(floor: Floor) -> None:
     floor.found(messages(3, 4), 2, SLOW)
     assert floor.bounds() is None
     floor.found(messages(6, 5), 2, SLOW)
-    assert floor.bounds() == Bounds(5, NOW)
+    assert floor.bounds() == Bounds(0, 5, NOW)
     floor.found(messages(7, 8), 2, QUICK)
-    assert floor.bounds() == Bounds(7, NOW)
+    assert floor.bounds() == Bounds(0, 7, NOW)
 
 
 def test_a_busy_moment_sets_none(floor: Floor) -> None:
@@ -100,7 +100,7 @@ def slow(floor: Floor, *ids: int) -> None:
     """Have two leases be slow."""
     for _ in range(2):
         floor.found(messages(*ids), len(ids), SLOW)
-    assert floor.bounds() == Bounds(min(ids), NOW)
+    assert floor.bounds() == Bounds(0, min(ids), NOW)
 
 
 def test_bounds_end_after_a_second(floor: Floor, clock: Clock) -> None:
@@ -111,7 +111,7 @@ def test_bounds_end_after_a_second(floor: Floor, clock: Clock) -> None:
     clock.now += 0.1
     assert floor.bounds() is None
     floor.found(messages(3), 1, SLOW)
-    assert floor.bounds() == Bounds(3, NOW)
+    assert floor.bounds() == Bounds(0, 3, NOW)
 
 
 @pytest.mark.parametrize("found", [[], [5]])
@@ -140,7 +140,7 @@ def line(config: Config) -> Iterator[Line]:
 def bound(line: Line, message: QueueMessage) -> None:
     """Have the next lease begin at a message, as if the last had been slow."""
     assert message.dequeued_at is not None
-    bounds = Bounds(message.id, message.dequeued_at)
+    bounds = Bounds(message.priority, message.id, message.dequeued_at)
     line.consumer._steps.leaser.floor._bounds = bounds
     line.consumer._steps.leaser.floor._until = float("inf")
 
@@ -186,6 +186,19 @@ def test_a_short_lease_is_made_up_for_at_once(line: Line) -> None:
     assert low.id == max(line.waiting())
 
 
+def test_the_floor_of_a_priority_is_none_of_lower_ones(line: Line) -> None:
+    """Of which the oldest comes first, after all of the higher one, also those below the floor."""
+    line.producer.batch_enqueue([6, 7])
+    line.producer.batch_enqueue(["1", "2", "3"], priority=1)
+    (first,) = line.consumer.dequeue_batch(1)
+    soon = line.producer.batch_enqueue([8, 9], delay=60)
+    line.come_due(*soon)
+    bound(line, replace(first, id=first.id + 2))
+    with watched() as sent:
+        assert leased(line, 4) == [2, 3, 6, 7]
+    assert sent == ["lease_above", "lease"]
+
+
 def test_what_comes_due_meanwhile_is_found(line: Line) -> None:
     """Delayed and expired messages from the bound on, beside a standing line."""
     line.producer.batch_enqueue(range(50))
@@ -217,7 +230,7 @@ def test_in_the_callers_transaction_everything_is_looked_at(line: Line) -> None:
     (first,) = line.consumer.dequeue_batch(1)
     with line.admin.pool.execution_options(isolation_level="READ COMMITTED").begin() as connection:
         joined = line.consumer.within(connection)
-        joined._steps.leaser.floor._bounds = Bounds(first.id + 2, NOW)
+        joined._steps.leaser.floor._bounds = Bounds(0, first.id + 2, NOW)
         joined._steps.leaser.floor._until = float("inf")
         (message,) = joined.dequeue_batch(1)
     assert message.payload == 2
@@ -294,7 +307,7 @@ def test_dead_rows_cost_a_bounded_lease_a_tenth_at_most(line: Line, url: URL) ->
             last = line.consumer.dequeue_batch(100)
             line.consumer.archive_batch(last)
         assert last[-1].dequeued_at is not None
-        bounds = {"floor": last[-1].id, "since": last[-1].dequeued_at}
+        bounds = {"rank": 0, "floor": last[-1].id, "since": last[-1].dequeued_at}
         everywhere, bounded = (
             buffers(sql.lease("pgqrs")),
             buffers(sql.lease_above("pgqrs"), **bounds),

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Interval,
     ScalarSelect,
     Select,
+    SmallInteger,
     Text,
     any_,
     bindparam,
@@ -85,8 +86,8 @@ def lease_above(t: Tables) -> Executable:
     """Lease as `lease` does: of the ready from the id `floor` on, of the others from `since` on.
 
     Bounds that are tested inside an index, without a look at the rows, of which thousands may be
-    dead. A lower bound for each priority would be better still, but an equal priority lets
-    PostgreSQL walk the primary key instead.
+    dead. The floor is that of one priority, the `rank`, so nothing lower is leased. Were the
+    priority to be equal, PostgreSQL might walk the primary key instead.
     """
     statement: Executable = leasing(t, bounded=True)
     return statement
@@ -135,7 +136,7 @@ def leasing(
     me, may = who or _anybody(t)
     others = [] if spares is None else [unestimated(t.messages.c.id.not_in(spares))]
     arms = _arms(t, me, [may, *others], bounded=bounded, line=line)
-    best = _best(t, arms, line)
+    best = _best(t, arms, line, bounded=bounded)
     moves = line is not None or policy is QueuePolicy.SHORT
     leased = _leased(t, me, best, moves=moves)
     looked = leased.c.dequeued_at - func.statement_timestamp()
@@ -152,12 +153,13 @@ def _anybody(t: Tables) -> tuple[CTE, ColumnElement[bool]]:
     return me, select(me.c.may).scalar_subquery()
 
 
-def _best(t: Tables, arms: list[CTE], line: Line | None) -> CTE:
+def _best(t: Tables, arms: list[CTE], line: Line | None, *, bounded: bool) -> CTE:
     if line is not None:
         ids = union_all(*(select(arm.c.id) for arm in arms))
         return one_of_a_key(t, line.policy, ids, _n()).cte("best")
     due = union_all(*(select(arm.c.id, arm.c.priority) for arm in arms)).subquery("due")
-    return select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n()).cte("best")
+    best = select(due.c.id).order_by(due.c.priority.desc(), due.c.id).limit(_n())
+    return (best.where(due.c.priority >= _rank()) if bounded else best).cte("best")
 
 
 def _leased(t: Tables, me: CTE, best: CTE, *, moves: bool) -> CTE:
@@ -227,7 +229,7 @@ def _arms(
     t: Tables, me: CTE, others: list[ColumnElement[bool]], *, bounded: bool, line: Line | None
 ) -> list[CTE]:
     m = t.messages
-    above = [m.c.id >= bindparam("floor", type_=BigInteger)] if bounded else []
+    above = _above(t) if bounded else []
     since = _since(t) if bounded else []
     come = m.c.vt <= func.statement_timestamp()
     alive = unestimated(~_exhausted(t, me))
@@ -263,6 +265,15 @@ def _reach(ready: CTE) -> ScalarSelect[int]:
     short = func.count() < _number()
     beyond = case((short, literal_column("0")), else_=literal_column(str(PROMOTED_AT_ONCE)))
     return select(func.greatest(_number(), beyond)).select_from(ready).scalar_subquery()
+
+
+def _above(t: Tables) -> list[ColumnElement[bool]]:
+    m = t.messages
+    return [m.c.priority >= _rank(), m.c.id >= bindparam("floor", type_=BigInteger)]
+
+
+def _rank() -> ColumnElement[int]:
+    return bindparam("rank", type_=SmallInteger)
 
 
 def _since(t: Tables) -> list[ColumnElement[bool]]:
