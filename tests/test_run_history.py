@@ -175,7 +175,8 @@ def restart(folder: Path, mode: Mode, times: int) -> None:
             crowd.until_more()
             crowd.finish([producer], workers)
             away = [line for line in crowd.said("WARNING") if "is away" in line]
-            assert times <= len(away) <= times * len(workers), "one line for an outage"
+            # An outage lasts until a whole turn went well: the next restart may fall into it.
+            assert 0 < len(away) <= times * len(workers), "one line for an outage"
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
