@@ -65,7 +65,7 @@ class Floor:
         if bounds is not None:
             self._bounds = bounds._replace(floor=floor) if again else None
         elif again and (since := messages[0].dequeued_at) is not None:
-            self._bounds = Bounds(*ranks, floor, since)
+            self._bounds = Bounds(messages[0].priority, floor, since)
             self._until = self._clock() + _HOLDS_FOR
 
     def drop(self) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from pgqrs.errors import PayloadError
 
-__all__ = ["MAX_DEPTH", "Json", "decode", "encode", "validated"]
+__all__ = ["MAX_DEPTH", "Json", "decode", "encode", "encode_all", "validated"]
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -37,7 +37,7 @@ def _writer() -> Callable[[Any], str]:
 _written = _writer()
 _parsed = json.JSONDecoder().raw_decode
 
-_PLAIN: Final = (dict, list)
+_PLAIN: Final = frozenset({dict, list})
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 # A string, or a number written with an exponent (the group); strings are matched to be skipped.
 # Digits are looked at once each, from where their number begins.
@@ -45,6 +45,7 @@ _EXPONENT = re.compile(_STRING.pattern + r"|(?<![\d.-])(-?\d++(?:\.\d++)?+[eE][+
 _MAYBE_EXPONENT = re.compile(r"\d[eE][+-]?\d")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_MOST_BYTES: Final = 4  # of a character
 _LARGE: Final = 1e16  # from here on Python writes a float with an exponent
 _LONGEST_NUMBER: Final = 16_000  # PostgreSQL keeps 16,383 digits after the point
 
@@ -77,8 +78,7 @@ def encode(
         exponents = _MAYBE_EXPONENT.search(text) is not None
     else:
         text = _dumped(_value_of(payload))
-        # As Python writes them; a single character is looked for several times faster than two.
-        exponents = ("+" in text and "e+" in text) or ("-" in text and "e-" in text)
+        exponents = _has_exponents(text)
     if "\\u0000" in text and _ESCAPED_NUL.search(text):
         raise PayloadError("payload contains a NUL character, which PostgreSQL cannot hold")
     if exponents:
@@ -87,6 +87,27 @@ def encode(
     if check is not None:
         check(decode(text))
     return text
+
+
+def encode_all(payloads: list[Any], limit: int | None = None) -> list[str] | None:
+    """Give the JSON texts of lists and objects, all written at once, or None.
+
+    None where one of them needs a closer look, which `encode` takes: then it may be refused.
+    """
+    if not payloads or not _PLAIN.issuperset(map(type, payloads)):
+        return None
+    try:
+        whole = _written(payloads)
+        if "\\u0000" in whole or _has_exponents(whole):
+            return None
+        texts = _read_back(whole, payloads)
+        most = max(map(len, texts))
+        if not whole.isascii():
+            whole.encode()  # half a surrogate pair cannot be
+            most *= _MOST_BYTES
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+    return texts if limit is None or most <= limit else None
 
 
 def validated(model: type[B], value: Any) -> B:
@@ -126,6 +147,26 @@ def _dumped(value: Any) -> str:
             raise
         raise PayloadError(f"payload is not JSON: {error}") from error
     return text
+
+
+def _read_back(whole: str, values: list[Any]) -> list[str]:
+    """Cut the text of a list into those of its values, each of which is seen to come back equal."""
+    texts: list[str] = []
+    start = 1
+    for value in values:
+        came_back, end = _parsed(whole, start)
+        text = whole[start:end]
+        _check_depth(text)
+        if came_back != value:
+            raise ValueError
+        texts.append(text)
+        start = end + 1
+    return texts
+
+
+def _has_exponents(text: str) -> bool:
+    # As Python writes them; a single character is looked for several times faster than two.
+    return ("+" in text and "e+" in text) or ("-" in text and "e-" in text)
 
 
 def _dumped_model(model: BaseModel) -> Any:

@@ -7,9 +7,10 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from pgqrs.bell import Ringer
 from pgqrs.call import Call
+from pgqrs.contents import Sending
 from pgqrs.errors import PartlyEnqueuedError
 from pgqrs.new_message import MoreOptions, OnConflict
-from pgqrs.producer_steps import ProducerSteps, Sending
+from pgqrs.producer_steps import ProducerSteps
 from pgqrs.types import Duration, QueueMessage, RateLimitStatus
 from pgqrs.worker import BoundWorker
 

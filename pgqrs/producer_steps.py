@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, Final, NamedTuple, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 from sqlalchemy import Connection
 
@@ -18,59 +16,27 @@ from pgqrs.binding import is_together
 from pgqrs.bucket import Bucket
 from pgqrs.call import Call, TogetherError, call
 from pgqrs.checks import checked_attempts, checked_ids, checked_priority
+from pgqrs.contents import EACH, Chunk, Contents, Sending
 from pgqrs.errors import (
     ConflictError,
     NotFoundError,
-    PayloadError,
     QueueNotFoundError,
     RateLimitedError,
 )
 from pgqrs.joining import may_notify
-from pgqrs.message import Message
-from pgqrs.new_message import Item, NewMessage, OnConflict, item
+from pgqrs.new_message import Item, OnConflict, item
 from pgqrs.operations import enqueue as operations
 from pgqrs.operations.enqueue import Envelope
 from pgqrs.operations.enqueue_each import Bundle, enqueue_each, keys_of, take_back
-from pgqrs.payload import encode
 from pgqrs.policy import QueuePolicy
 from pgqrs.registration import Registration
 from pgqrs.statements.wake import channel_of
 from pgqrs.types import Duration, QueueMessage, RateLimitStatus, WorkerRole, span
-from pgqrs.validation import checker
 from pgqrs.worker import WorkerSteps
 
-__all__ = ["ProducerSteps", "Sending"]
+__all__ = ["ProducerSteps"]
 
-Chunk = tuple[Any, list[Any]]
-"""What goes in one statement: texts with the type of all of them, or EACH with items."""
-
-EACH: Final = object()
 T = TypeVar("T")
-
-
-class Sending(NamedTuple):
-    """How to send a message, or all of a batch that say nothing of their own."""
-
-    priority: int = 0
-    delay: Duration = 0
-    max_attempts: int | None = None
-    on_conflict: OnConflict = "raise"
-    options: Mapping[str, Any] = {}
-    carried: Mapping[str, str] = {}
-    """The context of a trace, among the headers of each message."""
-
-    def over(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the options of a message: its own, and else these."""
-        mine = {"priority": self.priority, "max_attempts": self.max_attempts, **self.options}
-        if self.delay and not own.keys() & {"delay", "deliver_at"}:
-            mine["delay"] = self.delay
-        if "delay" in own:
-            mine.pop("deliver_at", None)
-        every = mine | dict(own)
-        theirs = every.get("headers")
-        if self.carried and (theirs is None or isinstance(theirs, Mapping)):
-            every["headers"] = {**self.carried, **(theirs or {})}
-        return every
 
 
 class ProducerSteps(WorkerSteps):
@@ -88,8 +54,7 @@ class ProducerSteps(WorkerSteps):
         self._channel = channel_of(self.schema, self.queue)
         rate, burst = self.config.max_enqueue_per_second, self.config.max_enqueue_burst
         self._bucket = None if rate is None else Bucket(rate, burst)
-        self._limit = self.config.max_payload_bytes
-        self._check = checker(self.config.validation)
+        self._contents = Contents(self.config)
         self._has_policy = False
 
     def joining(self) -> Self:
@@ -121,7 +86,7 @@ class ProducerSteps(WorkerSteps):
         envelope = self._envelope(sending)
         tracer = hook.tracer()
         if tracer is None:
-            return map(partial(self._part, envelope), self._chunks(payloads, sending))
+            return map(partial(self._part, envelope), self._contents.chunks(payloads, sending))
         return self._traced_parts(tracer.sending(self.queue), envelope, payloads, sending)
 
     def extending(self, message: QueueMessage | int, by: Duration) -> Call[QueueMessage]:
@@ -140,9 +105,8 @@ class ProducerSteps(WorkerSteps):
 
     def _one(self, payload: Any, sending: Sending) -> Call[QueueMessage | None]:
         envelope = self._envelope(sending)
-        kind, content = self._content(payload, sending)
+        chunk = self._contents.one(payload, sending)
         self._spend(1)
-        chunk = kind, [content]
         # A key is to be free again where another one, or the queue's policy, keeps the message out.
         apart = _keys_of(chunk) > (0 if self._has_policy_now() else 1)
         step = partial(self._enqueue, envelope=envelope, chunk=chunk)
@@ -150,7 +114,7 @@ class ProducerSteps(WorkerSteps):
 
     def _many(self, payloads: Iterable[Any], sending: Sending) -> Call[list[QueueMessage | None]]:
         envelope = self._envelope(sending)
-        chunks = list(self._chunks(payloads, sending))
+        chunks = list(self._contents.chunks(payloads, sending))
         self._spend(sum(len(contents) for _, contents in chunks))
         return self._batch(envelope, chunks)
 
@@ -171,7 +135,7 @@ class ProducerSteps(WorkerSteps):
         self, sent: hook.Sent, envelope: Envelope, payloads: Iterable[Any], sending: Sending
     ) -> Iterator[Call[list[QueueMessage | None]]]:
         try:
-            for chunk in self._chunks(payloads, sending._replace(carried=sent.headers)):
+            for chunk in self._contents.chunks(payloads, sending._replace(carried=sent.headers)):
                 yield self._part(envelope, chunk)
         except BaseException as error:  # also that nobody asked for the rest
             sent.done(error)
@@ -212,30 +176,6 @@ class ProducerSteps(WorkerSteps):
             skips=sending.on_conflict == "skip",
             channel=self._channel,
         )
-
-    def _chunks(self, payloads: Iterable[Any], sending: Sending) -> Iterator[Chunk]:
-        rows, size = self.config.enqueue_chunk_rows, self.config.enqueue_chunk_bytes
-        for kind, run in groupby(self._contents(payloads, sending), key=itemgetter(0)):
-            for chunk in operations.chunks(map(itemgetter(1), run), rows, size):
-                yield kind, chunk
-
-    def _contents(self, payloads: Iterable[Any], sending: Sending) -> Iterator[tuple[Any, Any]]:
-        for index, payload in enumerate(payloads):
-            try:
-                yield self._content(payload, sending)
-            except PayloadError as error:
-                sentence = f"item {index} of the batch: {error}"
-                raise PayloadError(sentence, error.path, index) from error
-
-    def _content(self, payload: Any, sending: Sending) -> tuple[Any, Any]:
-        """Give the message's type and its payload's text, or EACH and an Item."""
-        own: Mapping[str, Any] | None = None
-        if type(payload) is NewMessage:
-            own, payload = payload.options(), payload.payload
-        kind, text = _type_of(payload), encode(payload, self._limit, self._check)
-        if own is None and not sending.options and not sending.carried:
-            return kind, text
-        return EACH, item(text, kind, sending.over(own or {}))
 
     def _enqueue(
         self, connection: Connection, envelope: Envelope, chunk: Chunk
@@ -342,9 +282,3 @@ def _items_of(kind: Any, contents: list[Any]) -> list[Item | None]:
 def _item_of(text: str, kind: str | None, envelope: Envelope) -> Item:
     given = Sending(envelope.priority, envelope.delay, envelope.max_attempts)
     return item(text, kind, given.over({}))
-
-
-def _type_of(payload: Any) -> str | None:
-    # A plain object is what most are, and pydantic takes long to tell.
-    plain = type(payload) is dict
-    return payload.message_type if not plain and isinstance(payload, Message) else None

@@ -6,6 +6,7 @@ import datetime as dt
 import enum
 import json
 import sys
+import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
@@ -17,7 +18,7 @@ from pydantic import BaseModel, RootModel
 from sqlalchemy import event
 
 from pgqrs import Admin, Config, Consumer, Json, PayloadError, Producer
-from pgqrs.payload import MAX_DEPTH, decode, encode
+from pgqrs.payload import MAX_DEPTH, decode, encode, encode_all
 
 BATCH: Final = 14
 many = settings(
@@ -67,18 +68,19 @@ number_texts = st.builds(
 
 
 class Channel:
-    """Sends payloads through the database, and counts the statements that were sent."""
+    """Sends payloads through the database, and notes the statements of its own thread."""
 
     def __init__(self, config: Config) -> None:
         self.producer = Producer(config, "q")
         self.consumer = Consumer(config, "q")
-        self.statements = 0
+        self.statements: list[str] = []
         self.producer.enqueue(None)
         self.receive(1)
         event.listen(self.producer.binding.engine, "before_cursor_execute", self._count)
 
     def _count(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        self.statements += "heartbeat_at" not in statement  # which a thread sends now and then
+        if threading.current_thread() is threading.main_thread():  # others beat, and notify later
+            self.statements.append(statement)
 
     def receive(self, count: int) -> list[Any]:
         messages = self.consumer.dequeue_batch(count) if count else []
@@ -112,11 +114,11 @@ class Channel:
 
     def refuses(self, payload: Any) -> bool:
         """Say whether a payload is refused, after checking that nothing was sent then."""
-        before = self.statements
+        before = len(self.statements)
         try:
             self.producer.enqueue(payload)
         except PayloadError:
-            assert self.statements == before
+            assert self.statements[before:] == []
             return True
         return False
 
@@ -165,6 +167,48 @@ def test_numbers_come_back_equal(channel: Channel, spelled: list[str]) -> None:
 def test_equal_or_refused(channel: Channel, payloads: list[Any]) -> None:
     """Any Python value at all comes back equal, or is refused before anything is sent."""
     channel.brings_or_refuses(payloads)
+
+
+containers = st.lists(anything, max_size=4) | st.dictionaries(st.text(max_size=4), anything)
+
+
+@many
+@given(st.lists(containers, max_size=BATCH), st.sampled_from([None, 10, 40]))
+def test_all_at_once_are_as_each_by_itself(payloads: list[Any], limit: int | None) -> None:
+    """Or they are left to be looked at one by one."""
+    texts = encode_all(payloads, limit)
+    assert texts is None or texts == [encode(payload, limit) for payload in payloads]
+
+
+def test_what_needs_no_closer_look() -> None:
+    """Lists and objects are written at once, whatever letters they have."""
+    payloads = [{"a": [1, 2.5, None, True]}, ["é", "\u20ac", "\\", '"', "]"], [], {}, [[["deep"]]]]
+    texts = encode_all(payloads, limit=200)
+    assert texts is not None
+    assert list(map(decode, texts)) == payloads
+    assert texts == list(map(encode, payloads))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ["text", 1, None, {1: 2}, [(1, 2)], [float("nan")], ["\0"], ["\ud800"], [1e300], ["é" * 26]],
+)
+def test_what_needs_a_closer_look(payload: Any) -> None:
+    """One such payload, and all of its batch are looked at one by one."""
+    assert encode_all([{}, payload, {}], limit=100) is None
+    assert encode_all([{}, {}], limit=100) == ["{}", "{}"]
+
+
+def test_what_is_too_deep_needs_a_closer_look() -> None:
+    """Depth is that of each, and not of the list around them."""
+    deep: list[Any] = []
+    for _ in range(MAX_DEPTH - 1):
+        deep = [deep]
+    assert encode_all([deep, deep]) is not None
+    assert encode_all([deep, [deep]]) is None
+    circle: list[Any] = []
+    circle.append(circle)
+    assert encode_all([circle]) is None
 
 
 @pytest.mark.soak

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.call import Call
+from pgqrs.contents import Sending
 from pgqrs.errors import PartlyEnqueuedError, PgqrsError
 from pgqrs.new_message import MoreOptions, OnConflict
-from pgqrs.producer_steps import ProducerSteps, Sending
+from pgqrs.producer_steps import ProducerSteps
 from pgqrs.types import Duration, QueueMessage, RateLimitStatus
 
 __all__ = ["AsyncProducer"]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection
 
 from pgqrs.errors import LeaseLostError, QueueNotFoundError
-from pgqrs.new_message import Item
 from pgqrs.statements import acknowledge as acknowledging
 from pgqrs.statements import enqueue as sql
 from pgqrs.statements import wake
 from pgqrs.types import QueueMessage, message_of
 
-T = TypeVar("T", str, Item)
-
-__all__ = ["Envelope", "chunks", "enqueue", "enqueue_many", "extend_produced", "notify"]
+__all__ = ["Envelope", "enqueue", "enqueue_many", "extend_produced", "notify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +89,6 @@ def enqueue_many(
 def notify(connection: Connection, channel: str) -> None:
     """Wake whoever listens on a queue's channel."""
     connection.execute(wake.notify(), {"channel": channel, "message": ""})
-
-
-def chunks(items: Iterable[T], rows: int, size: int) -> Iterator[list[T]]:
-    """Cut texts, or items, into runs of at most `rows` and about `size` bytes (one at least)."""
-    chunk: list[T] = []
-    weight = 0
-    for item in items:
-        text = item if isinstance(item, str) else item.json
-        more = len(text) if text.isascii() else len(text.encode())
-        if chunk and (len(chunk) >= rows or weight + more > size):
-            yield chunk
-            chunk, weight = [], 0
-        chunk.append(item)
-        weight += more
-    if chunk:
-        yield chunk
 
 
 def extend_produced(
