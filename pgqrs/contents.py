@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby, repeat
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -74,16 +74,23 @@ class Contents:
 
     def chunks(self, payloads: Iterable[Any], sending: Sending) -> Iterator[Chunk]:
         """Give what a batch is sent as; reads no further than needed. Raises as `one`."""
-        for kind, run in groupby(self._contents(payloads, sending), key=itemgetter(0)):
-            for contents in _cut(map(itemgetter(1), run), self._rows, self._bytes):
+        for kind, run in self._runs(payloads, sending):
+            for contents in _cut(run, self._rows, self._bytes):
                 yield Chunk(kind, contents)
 
-    def _contents(self, payloads: Iterable[Any], sending: Sending) -> Iterator[tuple[Any, Any]]:
+    def _runs(
+        self, payloads: Iterable[Any], sending: Sending
+    ) -> Iterator[tuple[Any, Iterable[Any]]]:
+        """Give runs of what is of one kind."""
         if sending.is_plain and self._check is None and isinstance(payloads, list):
             texts = encode_all(payloads, self._limit)
             if texts is not None:
-                yield from zip(repeat(None), texts)
+                yield None, texts
                 return
+        for kind, run in groupby(self._contents(payloads, sending), key=itemgetter(0)):
+            yield kind, map(itemgetter(1), run)
+
+    def _contents(self, payloads: Iterable[Any], sending: Sending) -> Iterator[tuple[Any, Any]]:
         for index, payload in enumerate(payloads):
             try:
                 yield self._content(payload, sending)
