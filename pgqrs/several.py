@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 from pgqrs.binding import EngineBinding, bound
 from pgqrs.closing import Closing
 from pgqrs.config import Config
 from pgqrs.consumer import Consumer
-from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
 from pgqrs.running import AnyRunner, Lineup, Sessions, run_loop
 from pgqrs.types import Duration, QueueInfo
@@ -80,5 +79,4 @@ class Runner(AnyRunner, Closing):
             self._closed = True
             with ExitStack() as all_of_it:
                 all_of_it.callback(self.binding.close)
-                with suppress(UnavailableError, OutcomeUnknownError):
-                    self._consumers.close()
+                self._consumers.close()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -18,7 +20,7 @@ from pgqrs import engines
 from pgqrs.binding import Binding, EngineBinding, Joined, bound, joined
 from pgqrs.call import Call, TogetherError, call
 from pgqrs.config import Config
-from pgqrs.errors import InvalidStateError, PgqrsError, SchemaMissingError
+from pgqrs.errors import DatabaseError, InvalidStateError, PgqrsError, SchemaMissingError
 from pgqrs.lifecycle import Lifecycle, LivingWorker, Worker
 from pgqrs.operations.workers import Address
 from pgqrs.registration import Registration, registration_for, standing
@@ -32,7 +34,10 @@ __all__ = [
     "WorkerSteps",
     "WorkerUnseenError",
     "address_of",
+    "signing_off",
 ]
+
+_log: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
 S = TypeVar("S", bound="WorkerSteps")
@@ -48,6 +53,20 @@ def address_of(
     if (hostname is None) != (port is None):
         raise ValueError("give a hostname and a port, or neither")
     return Address(name_of(queue), role, hostname, port)
+
+
+@contextlib.contextmanager
+def signing_off() -> Iterator[None]:
+    """Leave a worker's row to go stale where the server cannot be told that it stops.
+
+    What the worker did is done: an error at the end of a `with` block would look as if it were not.
+    """
+    try:
+        yield
+    except SchemaMissingError:  # nothing to sign off from
+        pass
+    except DatabaseError as error:
+        _log.warning("a worker could not sign off, and is left to go stale: %s", error)
 
 
 class WorkerUnseenError(InvalidStateError):
@@ -183,7 +202,10 @@ class BoundWorker(Registered[S], LivingWorker):
         return self._joining(joined(transaction, self.binding.config))
 
     def close(self) -> None:
-        """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent."""
+        """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent.
+
+        Where the server is away, its row is left to go stale, and a warning is logged.
+        """
         if self._closed:
             return
         self._closed = True
@@ -193,7 +215,7 @@ class BoundWorker(Registered[S], LivingWorker):
         last = self._steps.registration.leave()
         try:
             if last and self._steps.is_registered:
-                with contextlib.suppress(SchemaMissingError):  # nothing to sign off from
+                with signing_off():
                     self.binding.run(call(self._steps.stop))
         finally:
             self.binding.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from pgqrs import (
     QueueMessage,
     UnavailableError,
 )
+from pgqrs.aio import AsyncProducer
 
 pytestmark = pytest.mark.matrix
 
@@ -262,3 +264,23 @@ def test_break_while_connecting(loss: Loss) -> None:
             new.enqueue({})
         new.enqueue({})
     assert loss.count(MESSAGES) == 1
+
+
+def test_the_sign_off_at_the_end(loss: Loss, caplog: pytest.LogCaptureFixture) -> None:
+    """Where nobody can be told of it, what the block did stands, and its worker goes stale."""
+    config = loss.producer.binding.config.model_copy(update={"enqueue_chunk_rows": 2})
+
+    async def likewise() -> None:
+        async with AsyncProducer(config, "q", "h", 2) as producer:
+            await producer.enqueue({})
+            loss.proxy.lose(b"shutdown_at", done=False)
+
+    with Producer(config, "q", "h", 1) as producer:
+        producer.enqueue({})
+        loss.proxy.lose(b"shutdown_at", done=False)
+    asyncio.run(likewise())
+    assert loss.count(MESSAGES) == 2
+    assert loss.count("SELECT count(*) FROM pgqrs.pgqrs_workers WHERE shutdown_at IS NULL") == 5
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2
+    assert all("a worker could not sign off, and is left to go stale: " in each for each in told)

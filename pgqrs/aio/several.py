@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 from pgqrs.aio.binding import AsyncEngineBinding, bound
@@ -12,7 +12,6 @@ from pgqrs.aio.consumer import AsyncConsumer
 from pgqrs.aio.running import run_loop
 from pgqrs.closing import AsyncClosing
 from pgqrs.config import Config
-from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.runner import Report
 from pgqrs.running import AnyRunner, Lineup, Sessions
 from pgqrs.types import Duration, QueueInfo
@@ -78,5 +77,4 @@ class AsyncRunner(AnyRunner, AsyncClosing):
             self._closed = True
             async with AsyncExitStack() as all_of_it:
                 all_of_it.push_async_callback(self.binding.close)
-                with suppress(UnavailableError, OutcomeUnknownError):
-                    await self._consumers.aclose()
+                await self._consumers.aclose()

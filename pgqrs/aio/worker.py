@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
@@ -10,10 +9,9 @@ from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, AsyncJoined, bou
 from pgqrs.aio.lifecycle import AsyncLivingWorker
 from pgqrs.call import Call, TogetherError, call
 from pgqrs.config import Config
-from pgqrs.errors import SchemaMissingError
 from pgqrs.lifecycle import Lifecycle
 from pgqrs.types import QueueInfo
-from pgqrs.worker import Registered, WorkerSteps, WorkerUnseenError, address_of
+from pgqrs.worker import Registered, WorkerSteps, WorkerUnseenError, address_of, signing_off
 
 __all__ = ["AsyncBoundWorker", "AsyncWorkerHandle"]
 
@@ -50,7 +48,10 @@ class AsyncBoundWorker(Registered[S], AsyncLivingWorker):
         return self._joining(joined(transaction, self.binding.config))
 
     async def close(self) -> None:
-        """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent."""
+        """Mark the worker stopped if nobody else shares it, and free what it owns. Idempotent.
+
+        Where the server is away, its row is left to go stale, and a warning is logged.
+        """
         if self._closed:
             return
         self._closed = True
@@ -60,7 +61,7 @@ class AsyncBoundWorker(Registered[S], AsyncLivingWorker):
         last = self._steps.registration.leave()
         try:
             if last and self._steps.is_registered:
-                with suppress(SchemaMissingError):  # nothing to sign off from
+                with signing_off():
                     await self.binding.run(call(self._steps.stop))
         finally:
             await self.binding.close()
