@@ -211,7 +211,7 @@ def test_a_lease_that_ends_is_looked_at_when_it_has_ended(line: Line) -> None:
     (message,) = line.consumer.dequeue_batch(1)
     task = Task([message], "work", batch=False, time_limit=None, until=float("inf"))
     holds, now = Holds(), time.monotonic()
-    holds.take(message, now - 6)
+    holds.take([message], now - 6)
     length = pytest.approx(10, abs=0.5)
     assert holds.to_extend([task]) == [Extension(fence_of(message), length, None)]
     task.begin()

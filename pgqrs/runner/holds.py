@@ -16,11 +16,12 @@ __all__ = ["Holds"]
 
 _NEVER: Final = float("inf")
 _EXTEND_AT: Final = 0.5  # of a lease, when it is extended
+_ALIKE: Final = 0.001  # seconds by which leases may be longer than the one they are kept as
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Hold:
-    """A lease: until when, on our clock, and how long it was given for."""
+    """A lease, or several alike: until when, on our clock, and how long they were given for."""
 
     until: float
     length: float
@@ -40,14 +41,19 @@ class Holds:
         self._holds: dict[Fence, _Hold] = {}
         self._look_from = _NEVER  # no lease is to be extended before
 
-    def take(self, message: QueueMessage, asked_at: float) -> None:
+    def take(self, messages: Iterable[QueueMessage], asked_at: float) -> None:
         """Take in what was leased: it was asked for at that time, so no lease began before."""
-        length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
-        self._keep(fence_of(message), _Hold(asked_at + length, length))
+        hold: _Hold | None = None
+        for message in messages:
+            length = (message.vt - (message.dequeued_at or message.vt)).total_seconds()
+            if hold is None or not 0 <= length - hold.length < _ALIKE:
+                hold = _Hold(asked_at + length, length)
+                self._look_from = min(self._look_from, hold.look_at)
+            self._holds[fence_of(message)] = hold
 
     def until(self, messages: Iterable[QueueMessage]) -> float:
         """Give when the first of these leases runs out; long ago where one is not held."""
-        holds = (self._holds.get(fence_of(message)) for message in messages)
+        holds = set(map(self._holds.get, map(fence_of, messages)))
         return min(0.0 if hold is None else hold.until for hold in holds)
 
     def drop(self, fences: Iterable[Fence]) -> None:
@@ -83,7 +89,8 @@ class Holds:
             if answer is not None:
                 is_last = answer.is_limited and each.spent is not None
                 hold = _Hold(asked_at + answer.left, each.length, is_last)
-                self._keep(each.fence, hold)
+                self._holds[each.fence] = hold
+                self._look_from = min(self._look_from, hold.look_at)
         lost = {each.fence for each in asked} - held.keys()
         self.drop(lost)
         return lost
@@ -91,10 +98,6 @@ class Holds:
     def next_extension(self) -> float:
         """Give the seconds until a lease may be past half its time."""
         return max(self._look_from - time.monotonic(), 0.0)
-
-    def _keep(self, fence: Fence, hold: _Hold) -> None:
-        self._holds[fence] = hold
-        self._look_from = min(self._look_from, hold.look_at)
 
 
 def _begun(running: Iterable[Task]) -> dict[Fence, float]:

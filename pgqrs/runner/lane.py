@@ -92,8 +92,8 @@ class Lane:
         self.has_leased = True
         room, known = self._room(), 0
         self._ahead.leased(full=len(messages) >= min(room, self.steps.config.max_batch_size))
+        self._holds.take(messages, now)
         for message in messages:
-            self._holds.take(message, now)
             if not self.knows(message):
                 self.outbox.append(Return(fence_of(message), self._until_known(message, now)))
             elif known < room:
