@@ -14,6 +14,7 @@ from sqlalchemy import URL
 from waiting import until
 
 from pgqrs import Admin, Config, Consumer, Producer, QueueMessage
+from pgqrs.ear import Ear
 
 SOON = 20
 """Seconds: far less than the poll interval of those who wait for a notification."""
@@ -136,3 +137,21 @@ def test_the_poll_finds_what_a_silent_producer_sent(dsn: str, admin: Admin) -> N
         for number in (1, 2, 3):
             producer.enqueue(number)
             until(lambda want=number: admin.queue_metrics("q").archived == want, SOON)
+
+
+def test_who_is_done_when_told_to_stop_waits_no_more(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was settled last ends the run at once."""
+    waits: list[float] = []
+    real = Ear.wait
+
+    def wait(ear: Ear, seconds: float) -> set[str]:
+        waits.append(seconds)
+        return real(ear, seconds)
+
+    monkeypatch.setattr(Ear, "wait", wait)
+    with Producer(config, "q") as producer, Consumer(config, "q") as consumer:
+        producer.enqueue({})
+        assert consumer.run(lambda _: consumer.stop()).completed == 1
+    assert waits[-1] == 0

@@ -276,12 +276,12 @@ class Loop:
         return not busy or self._now.is_set() or late >= _GRACE
 
     def _idle_for(self) -> float:
+        if any(lane.has_results() for lane in self.lanes):
+            return 0.0
         if self._stop_at is not None:
-            return 0.05
+            return 0.05 if any(lane.is_busy() for lane in self.lanes) else 0.0
         waits = [min(_LONGEST_WAIT, self._config.heartbeat_interval_seconds)]
         for lane in self.lanes:
-            if lane.has_results():
-                return 0.0
             waits += [lane.next_extension(), lane.next_overdue(), lane.next_easing()]
             if lane.outbox:
                 waits.append(_SETTLE_SOON)
