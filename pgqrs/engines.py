@@ -85,7 +85,8 @@ def beside(url: URL) -> Engine:
 def options_of(config: Config) -> dict[str, Any]:
     """Give what `create_engine` is called with.
 
-    A single operation is one statement, so connections are in autocommit: one round trip.
+    A single operation is one statement, so connections are in autocommit: one round trip, and
+    nothing to roll back when a connection is given back.
     Placeholders are PostgreSQL's own: others are looked for anew at each call in a statement of
     more than 4,096 characters, which costs more than sending it.
     """
@@ -110,6 +111,7 @@ def _options_of(config: Config, cursor: type) -> dict[str, Any]:
         "isolation_level": "AUTOCOMMIT",
         "paramstyle": "numeric_dollar",
         "hide_parameters": True,
+        "skip_autocommit_rollback": True,
         "execution_options": {"compiled_cache": StatementCache()},
         "pool_size": size,
         "max_overflow": pooled - size,
