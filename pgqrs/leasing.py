@@ -114,10 +114,21 @@ class Leaser:
         self, connection: Connection, lease: Lease, terms: Terms, bounds: Bounds | None
     ) -> Lease:
         self.floor.found(lease.messages, terms.size, lease.looked_for)
+        if lease.bury_upto is not None:
+            self._bury(connection, lease, lease.bury_upto, terms)
         missing = terms.size - len(lease.messages)
         if bounds is None or not missing:
             return lease
         return _with(lease, lambda: self._once(connection, terms._replace(size=missing)))
+
+    def _bury(self, connection: Connection, lease: Lease, upto: dt.datetime, terms: Terms) -> None:
+        queue_id, _ = self._steps.register(connection)
+        schema, attempts = self._steps.schema, terms.default_attempts
+        try:
+            operations.bury(connection, schema, queue_id, attempts, upto)
+        except Exception:
+            if not lease.messages:  # else they are leased, and the next call meets what is wrong
+                raise
 
 
 def _with(lease: Lease, again: Callable[[], Lease]) -> Lease:

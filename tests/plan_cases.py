@@ -328,14 +328,25 @@ MAINTAINING = [
     case(
         f"{statement.__name__} {queue}",
         statement,
-        given(queue=queue, age=SPAN, **EXPIRED),
+        given(queue=queue, **more, **EXPIRED),
         LEASED,
         n=n,
         base=base,
         each=14,
     )
-    for statement, age in ((maintain.bury, {}), (maintain.revive, {"age": SPAN}))
+    for statement, more in ((maintain.bury, {"upto": None}), (maintain.revive, {"age": SPAN}))
     for queue, n, base in ((LATE, 100, 700), (BEHIND, 100, 2500), (IDLE, 0, 20))
+]
+MAINTAINING += [
+    case(
+        "bury no further than a lease looked",
+        maintain.bury,
+        given(queue=BEHIND, upto=EVER, **EXPIRED),
+        LEASED,
+        n=0,
+        base=20,
+        each=14,
+    )
 ]
 TURN = [
     # What finishing and leasing may read, together.

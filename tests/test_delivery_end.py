@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from pgqrs import Config, LeaseLostError, QueueMessage, QueueNotFoundError
 from pgqrs.operations import acknowledge
 from pgqrs.operations.acknowledge import Fence
-from pgqrs.statements.lease import BURIED_AT_ONCE
+from pgqrs.operations.lease import BURIED_AT_ONCE
 
 pytestmark = pytest.mark.matrix
 

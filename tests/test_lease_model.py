@@ -30,7 +30,7 @@ from sqlalchemy import Engine, text
 from pgqrs import Admin
 from pgqrs.operations import acknowledge, settle, supervise, workers
 from pgqrs.operations.acknowledge import Fence
-from pgqrs.operations.lease import Terms, lease
+from pgqrs.operations.lease import Terms, bury, lease
 from pgqrs.types import WorkerRole
 
 HOUR = dt.timedelta(hours=1)
@@ -162,7 +162,9 @@ class Stage:
             return self.workers[worker].act(name, Fence(self.ids[which], read_ct))
         if name == "lease":
             me = self.workers[worker]
-            lease(me.connection, "pgqrs", me.queue, me.id, TERMS)
+            upto = lease(me.connection, "pgqrs", me.queue, me.id, TERMS).bury_upto
+            if upto is not None:
+                bury(me.connection, "pgqrs", me.queue, TERMS.default_attempts, upto)
         elif name == "crash":
             self.workers[worker].connection.invalidate()
             self.workers[worker].connection.close()

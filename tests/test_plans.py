@@ -33,7 +33,7 @@ from pgqrs import Archive, Config, Messages
 from pgqrs.embedded import EmbeddedPostgres
 from pgqrs.errors import EmbeddedPostgresError
 from pgqrs.statements import queues
-from pgqrs.statements.lease import BURIED_AT_ONCE, PROMOTED_AT_ONCE
+from pgqrs.statements.lease import PROMOTED_AT_ONCE
 
 # What statements leave behind, rolled back but not yet vacuumed, is in the way of the next ones: on
 # a server of their own, in one process and in one order, buffers repeat exactly.
@@ -115,22 +115,21 @@ def test_a_lease_walks_over_no_more_expired_messages_than_it_takes(
 def test_a_lease_pays_for_late_messages_once_and_a_bounded_number_at_a_time(
     n: int, scene: Scene, explainer: Explainer
 ) -> None:
-    """What is due and passed over, or exhausted, is moved: 14 buffers a message moved."""
+    """What is due and passed over is moved: 14 buffers a message moved."""
     reach = max(n, PROMOTED_AT_ONCE)
     for how, plan in plans_of(explainer, scene, leased(LATE, n)):
         moved = n
         if how != "generic":
-            promoted, buried = plan.rows_taken("promoted"), plan.rows_taken("dead")
+            promoted = plan.rows_taken("promoted")
             assert 0 < promoted <= 2 * reach
-            assert 0 < buried <= BURIED_AT_ONCE
-            moved += promoted + buried
+            moved += promoted
         budget = Budget(moved, each=14, base=40, sorted_rows=n + 2 * reach)
         assert_good(plan, how, ARMS, budget, explainer.version)
         assert_each_arm_by_its_index(plan)
 
 
 def assert_each_arm_by_its_index(plan: Plan) -> None:
-    arms = {"ready": READY, "delayed": DELAYED, "expired": LEASED, "dead": LEASED}
+    arms = {"ready": READY, "delayed": DELAYED, "expired": LEASED}
     for arm, index in arms.items():
         assert plan.indexes_in(arm) - {PK} == {index}, f"{arm}\n{plan.text}"
 

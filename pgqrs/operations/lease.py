@@ -14,13 +14,16 @@ from sqlalchemy import Connection
 from pgqrs.floor import Bounds
 from pgqrs.policy import QueuePolicy
 from pgqrs.statements import lease as sql
+from pgqrs.statements import maintain
 from pgqrs.statements.columns import MESSAGE
 from pgqrs.statements.keyed import LEASED_OTHERWISE
 from pgqrs.types import QueueMessage, WorkerStatus, message_of
 
 __all__ = [
+    "BURIED_AT_ONCE",
     "Lease",
     "Terms",
+    "bury",
     "found",
     "in_order",
     "is_plain",
@@ -29,9 +32,13 @@ __all__ = [
     "lease_in_turn",
 ]
 
+BURIED_AT_ONCE: Final = 100
+"""The most exhausted messages that one lease has moved to the archive, so that it is soon over."""
+
 # Seconds, at most. Who has the turn for longer is a transaction of an application's.
 _PAUSES: Final = (0.0, 0.001, 0.002, *[0.004] * 17)
-_MORE: Final = 3 + len(MESSAGE)  # where what other statements add to the rows begins
+_FIRST: Final = 4  # where a row's message begins
+_MORE: Final = _FIRST + len(MESSAGE)  # where what other statements add to the rows begins
 
 
 class Terms(NamedTuple):
@@ -63,7 +70,8 @@ class Lease:
     """What a lease gave, and what it read of worker and queue: None where there is no such row.
 
     `next_due` is read only where nothing was leased: in how long something is due by itself.
-    `looked_for` is how long the server looked for what was.
+    `looked_for` is how long the server looked for what was. `bury_upto`: messages without an
+    attempt left are in the way, among those that ran out up to then.
     """
 
     messages: list[QueueMessage]
@@ -71,6 +79,7 @@ class Lease:
     queue_paused: bool | None
     next_due: dt.timedelta | None = None
     looked_for: dt.timedelta | None = None
+    bury_upto: dt.datetime | None = None
 
     @property
     def due_in(self) -> dt.timedelta | None:
@@ -85,6 +94,14 @@ def lease(
     """Lease up to `terms.size` due messages, the highest priority first, then the oldest."""
     statement = sql.lease(schema) if terms.bounds is None else sql.lease_above(schema)
     return found(connection.execute(statement, terms.parameters(queue_id, worker_id)).all())
+
+
+def bury(
+    connection: Connection, schema: str, queue_id: int, default_attempts: int, upto: dt.datetime
+) -> None:
+    """Move messages whose last lease ran out `upto` then to the archive, up to `BURIED_AT_ONCE`."""
+    those = {"queue": queue_id, "n": BURIED_AT_ONCE, "upto": upto}
+    connection.execute(maintain.bury(schema), those | {"default_attempts": default_attempts})
 
 
 def is_plain(policy: QueuePolicy) -> bool:
@@ -125,11 +142,11 @@ def lease_in_turn(
 
 def found(rows: Sequence[Any]) -> Lease:
     """Make a lease of the rows that its statement gave."""
-    status, paused, time, first = rows[0][:4]
+    status, paused, spent, time, first = rows[0][: _FIRST + 1]
     if first is None:
-        return Lease([], status and WorkerStatus(status), paused, next_due=time)
-    messages = in_order([message_of(*row[3:_MORE]) for row in rows])
-    return Lease(messages, WorkerStatus(status), paused, looked_for=time)
+        return Lease([], status and WorkerStatus(status), paused, next_due=time, bury_upto=spent)
+    messages = in_order([message_of(*row[_FIRST:_MORE]) for row in rows])
+    return Lease(messages, WorkerStatus(status), paused, looked_for=time, bury_upto=spent)
 
 
 def in_order(messages: Iterable[QueueMessage]) -> list[QueueMessage]:

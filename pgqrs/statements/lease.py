@@ -2,8 +2,8 @@
 
 Three arms (ready, due delayed, expired) each take rows that nobody else is taking, in the order of
 their index; the best n of them by priority and id are leased. What is due but not among the best
-joins the ready line, and expired messages without an attempt left go to the archive: so neither
-stays at the head of its index, where it would hide better ones behind it.
+joins the ready line, and expired messages without an attempt left are told of, for `bury`: so
+neither stays at the head of its index, where it would hide better ones behind it.
 The worker's status and the queue's pause are read here, so they act at once; they come back with
 the rows, or alone where there is nothing to lease.
 
@@ -43,16 +43,14 @@ from sqlalchemy import (
 
 from pgqrs.models import DELAYED, LEASED, READY, Tables, tables
 from pgqrs.policy import QueuePolicy
-from pgqrs.statements.bury import buried, dead, exhausted
+from pgqrs.statements.bury import exhausted
 from pgqrs.statements.columns import MESSAGE, as_sent
-from pgqrs.statements.dead_letter import ADDRESS
 from pgqrs.statements.keyed import Line, beyond, one_of_a_key, turn, window
 from pgqrs.statements.options import option, seconds
 from pgqrs.statements.per_schema import per_schema
 from pgqrs.statements.planning import unestimated
 
 __all__ = [
-    "BURIED_AT_ONCE",
     "PROMOTED_AT_ONCE",
     "lease",
     "lease_above",
@@ -60,9 +58,6 @@ __all__ = [
     "lease_in_turn",
     "leasing",
 ]
-
-BURIED_AT_ONCE = 100
-"""The most exhausted messages one lease moves to the archive."""
 
 PROMOTED_AT_ONCE = 100
 """The most delayed, and the most expired, messages one lease puts into the ready line."""
@@ -73,9 +68,10 @@ def lease(t: Tables) -> Executable:
     """Lease up to `n` messages of `queue` for `worker`.
 
     Parameters: queue, worker, n, timeout (or null), default_timeout, default_attempts.
-    A row is (worker status, queue paused, a time, the columns of a message). The time is how long
-    the looking took, or null where more may be due than was looked at; where nothing is leased it
-    is in how long the next message is due, and then there are nulls for the message.
+    A row is (worker status, queue paused, an instant, a time, the columns of a message). Up to the
+    instant there is something to bury; it is null where there is not. The time is how long the
+    looking took, or null where more may be due than was looked at; where nothing is leased it is in
+    how long the next message is due, and then there are nulls for the message.
     """
     statement: Executable = leasing(t)
     return statement
@@ -141,11 +137,11 @@ def leasing(
     leased = _leased(t, me, best, moves=moves)
     looked = leased.c.dequeued_at - func.statement_timestamp()
     time = case((leased.c.id.is_(None), _next_due(t)), (~_more_is_late(arms), looked))
-    rows = select(me.c.status, me.c.paused, time, *leased.c, *more)
-    rows = rows.select_from(me.outerjoin(leased, true()))
     since = _since(t) if bounded else []
-    gone = _buried(t, me, arms[-1], [may, *others, *since])
-    return rows.add_cte(_promoted(t, arms[1:], best), *gone)
+    spent = _spent(t, me, arms[-1], [may, *others, *since])
+    rows = select(me.c.status, me.c.paused, spent, time, *leased.c, *more)
+    rows = rows.select_from(me.outerjoin(leased, true()))
+    return rows.add_cte(_promoted(t, arms[1:], best))
 
 
 def _anybody(t: Tables) -> tuple[CTE, ColumnElement[bool]]:
@@ -204,9 +200,7 @@ def _me(t: Tables) -> CTE:
             w.c.status,
             q.c.paused,
             ((w.c.status == literal_column("'ready'", Text)) & ~q.c.paused).label("may"),
-            q.c.archive_mode,
             q.c.lease_ct,
-            *(q.c[name] for name in ADDRESS),
             func.coalesce(
                 bindparam("timeout", type_=Interval),
                 q.c.visibility_timeout,
@@ -295,15 +289,17 @@ def _is_in(column: ColumnElement[int], ids: Any) -> ColumnElement[bool]:
     return column == any_(func.array(ids.scalar_subquery()))
 
 
-def _spent(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) -> Select[Any]:
-    """Find what is exhausted as far as the expired arm had to walk, and no further."""
+def _spent(
+    t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]
+) -> ScalarSelect[Any]:
+    """Say up to where the expired arm had to walk, if something there is exhausted."""
     m = t.messages
     filled = case((func.count() >= _number(), func.max(expired.c.vt)))
     walked = func.coalesce(
         select(filled).select_from(expired).scalar_subquery(), func.statement_timestamp()
     )
     return (
-        select(m.c.id)
+        select(walked)
         .where(
             m.c.queue_id == _queue_id(),
             m.c.state == LEASED,
@@ -312,13 +308,9 @@ def _spent(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) 
             *others,
         )
         .order_by(m.c.vt)
-        .limit(select(literal_column(str(BURIED_AT_ONCE))).scalar_subquery())
-        .with_for_update(skip_locked=True)
+        .limit(select(literal_column("1")).scalar_subquery())
+        .scalar_subquery()
     )
-
-
-def _buried(t: Tables, me: CTE, expired: CTE, others: list[ColumnElement[bool]]) -> tuple[CTE, CTE]:
-    return buried(t, dead(t, _spent(t, me, expired, others)), me)
 
 
 def _exhausted(t: Tables, me: CTE) -> ColumnElement[bool]:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
+    DateTime,
     Executable,
     Integer,
     Interval,
@@ -58,11 +59,16 @@ def lead(t: Tables) -> Executable:
 def bury(t: Tables) -> Executable:
     """Move up to `n` messages of `queue` whose last lease ran out to the archive; gives their ids.
 
-    Parameters: queue, n, default_attempts. A paused queue is left as it is.
+    Parameters: queue, n, default_attempts, upto (when they ran out at the latest, or null). A
+    paused queue is left as it is.
     """
     terms = _terms(t)
     limit = select(terms.c.max_attempts).scalar_subquery()
-    gone = dead(t, _expired(t, terms, unestimated(exhausted(t, limit))))
+    upto = func.coalesce(
+        bindparam("upto", type_=DateTime(timezone=True)), func.statement_timestamp()
+    )
+    spent = unestimated(exhausted(t, limit))
+    gone = dead(t, _expired(t, terms, t.messages.c.vt <= upto, spent))
     return select(gone.c.id).add_cte(*buried(t, gone, terms))
 
 
