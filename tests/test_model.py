@@ -8,7 +8,6 @@ import math
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -16,12 +15,12 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
+from machine import MOVE, run, succeeds
 from model import DELAYED, LEASED, Fence, Holder, Queue
 from sqlalchemy import text
 
-from pgqrs import Admin, Config, Consumer, LeaseLostError, Producer, QueueMessage
+from pgqrs import Admin, Config, Consumer, Producer, QueueMessage
 
 HOUR = 3600
 PRIORITIES = st.integers(-1, 2)
@@ -31,10 +30,6 @@ WHO = st.integers(0, 3)
 WHICH = st.integers(0, 12)
 _numbers = itertools.count()
 
-MOVE = text(
-    "UPDATE pgqrs.pgqrs_messages SET vt = statement_timestamp() - interval '1 day'"
-    " + :place * interval '1 us' WHERE id = :id"
-)
 LOOK = text(
     "SELECT id, state, vt <= statement_timestamp(), priority, read_ct, returned_ct,"
     " consumer_worker_id FROM pgqrs.pgqrs_messages WHERE queue_id = :queue"
@@ -215,38 +210,14 @@ class Machine(RuleBasedStateMachine):
         return who, fence, message.id if by_id else message
 
 
-def succeeds(act: Any, *arguments: Any) -> bool:
-    try:
-        act(*arguments)
-    except LeaseLostError:
-        return False
-    return True
-
-
-def run(dsn: str, **options: Any) -> None:
-    config = Config.from_dsn(dsn)
-    with Admin(config) as admin:
-        Machine.config, Machine.admin = config, admin
-        checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-        run_state_machine_as_test(
-            Machine,
-            settings=settings(
-                deadline=None,
-                suppress_health_check=checks,
-                report_multiple_bugs=False,
-                **options,
-            ),
-        )
-
-
 @pytest.mark.timeout(600)  # finding the shortest sequence that fails takes a while
 def test_model(dsn: str) -> None:
     """Any sequence of operations by four consumers gives what the model gives, step by step."""
-    run(dsn, max_examples=100, stateful_step_count=100, derandomize=True)
+    run(Machine, Config.from_dsn(dsn), max_examples=100, stateful_step_count=100, derandomize=True)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_model_at_length(dsn: str) -> None:
     """The same, with other sequences each time, more of them and longer ones."""
-    run(dsn, max_examples=300, stateful_step_count=100)
+    run(Machine, Config.from_dsn(dsn), max_examples=300, stateful_step_count=100)

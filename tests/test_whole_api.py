@@ -8,14 +8,13 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
-from sqlalchemy import text
+from hypothesis.stateful import precondition, rule
+from machine import MOVE, run, succeeds
 from whole_model import EXCLUSIVE, POLICIES, RESTORED, STANDARD
 from whole_stage import HOUR, OPTIONS, RARE, Stage
 
-from pgqrs import Admin, Config, ConflictError, LeaseLostError
+from pgqrs import Config, ConflictError, LeaseLostError
 
 WHO = st.integers(0, 1)
 WHICH = st.integers(0, 9)
@@ -23,11 +22,6 @@ MANY = st.lists(WHICH, min_size=1, max_size=4)
 KEEP_OUT = {"short", "stately", "exclusive"}
 STATUSES = ["completed", "mine", "dead", None]
 IDENTITIES = [str(uuid.UUID(int=number)) for number in range(3)]
-
-MOVE = text(
-    "UPDATE pgqrs.pgqrs_messages SET vt = statement_timestamp() - interval '1 day'"
-    " + :place * interval '1 us' WHERE id = :id"
-)
 
 
 class Machine(Stage):
@@ -254,35 +248,16 @@ class Machine(Stage):
         assert (found.archived, found.dead, found.paused) == (len(now.archived), dead, now.paused)
 
 
-def succeeds(act: Any, *arguments: Any) -> bool:
-    try:
-        act(*arguments)
-    except LeaseLostError:
-        return False
-    return True
-
-
-def run(dsn: str, policy: str, **options: Any) -> None:
-    config = Config.from_dsn(dsn)
-    with Admin(config) as admin:
-        Machine.config, Machine.admin, Machine.policy = config, admin, policy
-        checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-        run_state_machine_as_test(
-            Machine,
-            settings=settings(
-                deadline=None,
-                suppress_health_check=checks,
-                report_multiple_bugs=False,
-                **options,
-            ),
-        )
+def whole(dsn: str, policy: str, **options: Any) -> None:
+    Machine.policy = policy
+    run(Machine, Config.from_dsn(dsn), **options)
 
 
 @pytest.mark.timeout(600)  # finding the shortest sequence that fails takes a while
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_whole_api(dsn: str, policy: str) -> None:
     """Any sequence of calls, with any options, under any policy, does what the model does."""
-    run(dsn, policy, max_examples=5, stateful_step_count=30, derandomize=True)
+    whole(dsn, policy, max_examples=5, stateful_step_count=30, derandomize=True)
 
 
 @pytest.mark.soak
@@ -290,4 +265,4 @@ def test_the_whole_api(dsn: str, policy: str) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_whole_api_at_length(dsn: str, policy: str) -> None:
     """The same, with other sequences each time, more of them and longer ones."""
-    run(dsn, policy, max_examples=60, stateful_step_count=60)
+    whole(dsn, policy, max_examples=60, stateful_step_count=60)
