@@ -1,14 +1,19 @@
 """What one queue promises with all options and policies, as plain Python: no SQL and no clock.
 
 Where `model` says which messages a plain lease gives, this one says what each call of the API may
-do to each message, whatever options it has. Nothing is due by itself: `come_due` moves the time.
+do to each message, whatever options it has. Nothing is due by itself: `come_due` and `leap` move
+the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from whole_terms import DAY, HISTORY, KEPT_FOR, holding, wait_after
+from whole_workers import Staff
 
 STANDARD, SHORT, SINGLETON, STATELY, EXCLUSIVE, FIFO = (
     *("standard", "short", "singleton", "stately", "exclusive"),
@@ -16,7 +21,6 @@ STANDARD, SHORT, SINGLETON, STATELY, EXCLUSIVE, FIFO = (
 )
 POLICIES = (STANDARD, SHORT, SINGLETON, STATELY, EXCLUSIVE, FIFO)
 RESTORED = {"resume": {"cancelled"}, "retry": {"failed", "dead"}}
-QUEUE_LIMIT = 3
 
 
 class Fence(NamedTuple):
@@ -27,16 +31,20 @@ class Fence(NamedTuple):
 
 @dataclass(frozen=True)
 class Message:
-    """One message; `due` says that its time has come, or that its lease ran out."""
+    """One message; `due` says that its time has come, or that its lease ran out.
+
+    `leased` is it until it waits in the line again, run out or not.
+    """
 
     id: int
     priority: int = 0
-    limit: int | None = None
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """Its own attempts, retries, leases, keeping and dead letters."""
     key: str | None = None
     window: str | None = None
     message_id: str | None = None
-    letters: bool = False
-    retry_at_once: bool = False
+    since: float = 0.0
+    """When it was last given a time to be due at; which matters only while it was never leased."""
     due: bool = True
     leased: bool = False
     read_ct: int = 0
@@ -55,8 +63,8 @@ class Message:
         return self.leased and not self.due
 
     @property
-    def is_spent(self) -> bool:
-        return self.read_ct - self.returned >= (self.limit or QUEUE_LIMIT)
+    def attempts(self) -> int:
+        return self.read_ct - self.returned
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Past:
     message: Message
     status: str
     whole: bool
+    since: float
 
 
 @dataclass
@@ -73,18 +82,48 @@ class Queue:
     """The promise: tell it what the real queue was asked, and compare."""
 
     policy: str
-    mode: str
+    given: dict[str, Any]
+    """Its own options; those that it does not have are the configuration's."""
     paused: bool = False
+    staff: Staff = field(default_factory=Staff)
     waiting: dict[int, Message] = field(default_factory=dict)
     archived: dict[int, Past] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)
     """Who opened each."""
-    used: set[str] = field(default_factory=set)
+    used: dict[str, float] = field(default_factory=dict)
+    """When each id of a caller's was taken, or last seen in use."""
     letters: list[Message] = field(default_factory=list)
     """Copies of what died, which have no id here yet."""
 
     def change(self, each: int, **new: object) -> None:
+        if "due" in new:
+            new["since"] = self.now
         self.waiting[each] = replace(self.waiting[each], **new)
+
+    @property
+    def now(self) -> float:
+        return self.staff.now
+
+    def holding(self, name: str, message: Message | None = None) -> Any:
+        """Say what holds for a message, or of the queue."""
+        return holding(name, message.said if message else {}, self.given)
+
+    def lasts(self, message: Message, asked: float | None) -> float:
+        """Say how long a lease lasts, in seconds, for which somebody may have asked for a time."""
+        return message.said.get("expire_in") or asked or self.holding("visibility_timeout")
+
+    def wait_after(self, message: Message) -> tuple[float, float]:
+        return wait_after(message.attempts, message.said, self.given)
+
+    def is_spent(self, message: Message) -> bool:
+        return message.attempts >= self.holding("max_attempts", message)
+
+    def leap(self, hours: float) -> None:
+        """Let all delays, leases and windows end."""
+        for each in self.waiting:
+            self.waiting[each] = replace(self.waiting[each], due=True)
+        self.windows.clear()
+        self.staff.now += hours
 
     def kept_out(self, message: Message) -> bool | None:
         """Say whether a new message must be kept out; None where it may be."""
@@ -110,11 +149,11 @@ class Queue:
 
     def enqueue(self, message: Message) -> None:
         assert message.id > max([0, *self.waiting, *self.archived]), "ids only rise"
-        self.waiting[message.id] = message
+        self.waiting[message.id] = replace(message, since=self.now)
         if message.window is not None:
             self.windows[message.window] = message.id
         if message.message_id:
-            self.used.add(message.message_id)
+            self.used[message.message_id] = self.now
 
     def come_due(self, ids: Iterable[int]) -> None:
         for each in ids:
@@ -123,7 +162,7 @@ class Queue:
     def spent(self) -> set[int]:
         """Give what ran out for the last time."""
         own = [m for m in self.waiting.values() if m.origin is None]
-        return {m.id for m in own if m.leased and m.due and m.is_spent}
+        return {m.id for m in own if m.leased and m.due and self.is_spent(m)}
 
     def free(self, message: Message) -> bool:
         """Say that no other message of its key holds a message back."""
@@ -167,6 +206,15 @@ class Queue:
             self.change(each, **new, holder=holder)
         return [Fence(each, self.waiting[each].read_ct, holder) for each in ids]
 
+    def pass_over(self, ids: Iterable[int]) -> None:
+        """Let what a lease found run out, and did not take, wait in the line with its holder."""
+        for each in ids:
+            message = self.waiting[each]
+            if message.leased:
+                assert message.due
+                assert not self.is_spent(message)
+                self.change(each, leased=False)
+
     def holds(self, fence: Fence) -> bool:
         message = self.waiting.get(fence.id)
         return message is not None and (message.read_ct, message.holder) == fence[1:]
@@ -178,12 +226,13 @@ class Queue:
         window = message.window
         if status == "cancelled" and window is not None and self.windows.get(window) == each:
             del self.windows[window]
-        if status is not None and not (status == "completed" and self.mode == "none"):
-            self.archived[each] = Past(message, status, self.mode != "meta")
+        mode = self.holding("archive_mode")
+        if status is not None and not (status == "completed" and mode == "none"):
+            self.archived[each] = Past(message, status, mode != "meta", self.now)
 
     def die(self, each: int) -> None:
         message = self.waiting[each]
-        if message.letters:
+        if self.holding("dead_letter", message):
             self.letters.append(message)
         self.finish(each, "dead")
 
@@ -193,7 +242,7 @@ class Queue:
 
     def fail(self, each: int, *, due: bool) -> bool:
         """End an attempt; says whether that was the last."""
-        if self.waiting[each].is_spent:
+        if self.is_spent(self.waiting[each]):
             self.die(each)
             return True
         self.give_back(each, due=due, counts=True)
@@ -209,19 +258,19 @@ class Queue:
         if self.stands(message.key, begun=begun):
             return False
         del self.archived[each]
-        attempts = message.read_ct - message.returned
         new: dict[str, object] = {"returned": message.read_ct}
         if how == "retry":
-            new = {"limit": max(message.limit or QUEUE_LIMIT, attempts) + 1}
-        waits = {"leased": False, "due": True, "holder": None, "begun": begun}
-        self.waiting[each] = replace(message, **waits, **new)
+            limit = max(self.holding("max_attempts", message), message.attempts) + 1
+            new = {"said": {**message.said, "max_attempts": limit}}
+        self.waiting[each] = message
+        self.change(each, leased=False, due=True, holder=None, begun=begun, **new)
         return True
 
     def copy(self, each: int, new: int) -> None:
         """Enqueue a finished message anew, under a new id."""
         again = {"message_id": None, "due": True, "leased": False, "begun": False}
-        old = self.archived[each].message
-        self.waiting[new] = replace(old, **again, id=new, read_ct=0, returned=0, holder=None)
+        self.waiting[new] = self.archived[each].message
+        self.change(new, **again, id=new, read_ct=0, returned=0, holder=None)
 
     def receive(self, letter: int, each: int) -> None:
         """Note the copy of what died, under its id in the dead letter queue."""
@@ -235,7 +284,7 @@ class Queue:
         moved = 0
         for each in sorted(m.id for m in self.waiting.values() if m.origin is not None):
             if not (self.policy == EXCLUSIVE and self.stands(self.waiting[each].key)):
-                self.change(each, origin=None, begun=True)
+                self.change(each, origin=None, begun=True, due=True)
                 moved += 1
         return moved
 
@@ -247,3 +296,52 @@ class Queue:
         for each in own:
             del self.waiting[each]
         return len(own)
+
+    def maintain(self) -> dict[str, int]:
+        """Do what a queue needs from time to time; says how much there was of each."""
+        self.look_after_ids()
+        dead, lost = ([], []) if self.paused else (sorted(self.spent()), self.lost())
+        for each in dead:
+            self.die(each)
+        for each in lost:
+            self.waiting[each] = replace(self.waiting[each], leased=False)
+        over = [each for each, past in self.archived.items() if self.is_over(past)]
+        unwanted = [each for each, message in self.waiting.items() if self.is_unwanted(message)]
+        self.erase(over)
+        for each in unwanted:
+            self.finish(each, "expired")
+        holders = {m.holder for m in self.waiting.values() if m.leased}
+        return {
+            "dead_messages": len(dead),
+            "reclaimed_messages": len(lost),
+            "purged_messages": len(over),
+            "expired_messages": len(unwanted),
+            "purged_workers": self.staff.purge(holders),
+        }
+
+    def lost(self) -> list[int]:
+        """Give what ran out for workers that are gone, and may be tried again."""
+        late = [m for m in self.waiting.values() if m.leased and m.due and not self.is_spent(m)]
+        return [m.id for m in late if not self.staff.is_alive(m.holder)]
+
+    def is_over(self, past: Past) -> bool:
+        """Say that what is archived was kept as long as it or else its queue said."""
+        own = past.message.said.get("retain_for") is not None
+        history = math.inf if self.holding("retention") is None else HISTORY
+        return self.now - past.since > (KEPT_FOR if own else history)
+
+    def is_unwanted(self, message: Message) -> bool:
+        """Say that nobody ever leased a message in the time that it is kept for."""
+        fresh = message.origin is None and not message.read_ct
+        kept = fresh and message.said.get("retain_for") is not None
+        return kept and self.now - message.since > KEPT_FOR
+
+    def look_after_ids(self) -> None:
+        """Free those not in use; of what is purged in the same round, the next day."""
+        there = [*self.waiting.values(), *(past.message for past in self.archived.values())]
+        held = {message.message_id for message in there}
+        for each in [each for each, at in self.used.items() if self.now - at > DAY]:
+            if each in held:
+                self.used[each] = self.now
+            else:
+                del self.used[each]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import itertools
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -13,11 +14,11 @@ from history.samples import LOOK as SAMPLE
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 from sqlalchemy import text
-from whole_model import FIFO, QUEUE_LIMIT, STANDARD, Fence, Message, Queue
+from whole_model import FIFO, STANDARD, Fence, Message, Queue
+from whole_terms import LETTERS, MESSAGE, QUEUE, some
 
 from pgqrs import (
     Admin,
-    ArchiveMode,
     Config,
     ConflictError,
     Consumer,
@@ -25,27 +26,17 @@ from pgqrs import (
     QueueMessage,
 )
 
-HOUR = 3600
-LETTERS = "letters"
 RARE = 8
 """What is chosen from this on is not what is most likely to be of interest."""
-CHOICES: dict[str, list[Any]] = {
-    "priority": [None, -1, 1, 2],
-    "delay": [None, None, None, HOUR],
-    "max_attempts": [None, None, 1, 2],
-    "retry_delay": [None, 0],
-    "expire_in": [None, 3 * HOUR],
-    "retain_for": [None, 24 * HOUR],
-    "dead_letter": [None, "", LETTERS, LETTERS],
-    "headers": [None, {"trace": "a"}],
-    "singleton_for": [None, None, None, None, None, HOUR],
-    "key": [None, "a", "b", "c", "d", "e"],
-}
-OPTIONS = st.fixed_dictionaries({name: st.sampled_from(them) for name, them in CHOICES.items()})
+OPTIONS = some(MESSAGE)
+_FOR_LONG = (
+    *("max_attempts", "retry_delay", "retry_delay_max", "retry_backoff"),
+    *("expire_in", "retain_for", "dead_letter"),
+)
 _numbers = itertools.count()
 
 WAITING = text(
-    "SELECT id, queue_id = :letters, state = 0 OR vt <= statement_timestamp(),"
+    "SELECT id, queue_id = :letters, state = 2, state = 0 OR vt <= statement_timestamp(),"
     " state = 2 AND vt > statement_timestamp(), priority, read_ct, returned_ct, consumer_worker_id,"
     " max_attempts, message_id::text, headers->'pgqrs'->'dead_letter_of'->'id'"
     " FROM pgqrs.pgqrs_messages WHERE queue_id IN (:queue, :letters)"
@@ -53,6 +44,15 @@ WAITING = text(
 FINISHED = text(
     "SELECT id, status, read_ct, returned_ct, payload IS NOT NULL FROM pgqrs.pgqrs_archive"
     " WHERE queue_id = :queue"
+)
+IN_LINE = text("SELECT id FROM pgqrs.pgqrs_messages WHERE queue_id = :queue AND state = 0")
+EMPTIED = {
+    "queues": "id",
+    **dict.fromkeys(["workers", "keys", "archive", "messages"], "queue_id"),
+}
+"""The tables, with the column that is of a queue; the last is emptied first."""
+WORKERS = text(
+    "SELECT id, status FROM pgqrs.pgqrs_workers WHERE queue_id = :queue AND role = 'consumer'"
 )
 
 
@@ -66,36 +66,51 @@ class Stage(RuleBasedStateMachine):
     admin: ClassVar[Admin]
     policy: ClassVar[str]
 
-    @initialize(
-        mode=st.sampled_from(ArchiveMode),
-        first=st.lists(OPTIONS, min_size=2, max_size=6),
-    )
-    def begin(self, mode: ArchiveMode, first: list[dict[str, Any]]) -> None:
+    @initialize(options=some(QUEUE), first=st.lists(OPTIONS, min_size=2, max_size=6))
+    def begin(self, options: dict[str, Any], first: list[dict[str, Any]]) -> None:
         self.name = f"q{next(_numbers)}"
         self.letters = f"{self.name}_letters"
-        options: dict[str, Any] = {"visibility_timeout": HOUR, "max_attempts": QUEUE_LIMIT}
-        options |= {"retry_delay": HOUR, "retry_backoff": False, "archive_mode": mode}
-        queue = self.admin.create_queue(self.name, policy=self.policy, **options)
         letters = self.admin.create_queue(self.letters)
+        given, options = self.of_queue(options)
+        queue = self.admin.create_queue(self.name, policy=self.policy, **options)
         self.ids = {"queue": queue.id, "letters": letters.id}
+        self.model = Queue(self.policy, given)
         self.producer = Producer(self.config, self.name)
-        self.consumers = [Consumer(self.config, self.name, "here", port) for port in (1, 2)]
-        for consumer in self.consumers:
-            consumer.heartbeat()
-        self.holders = [consumer.worker_id or 0 for consumer in self.consumers]
+        self.consumers: list[Consumer] = []
+        self.holders: list[int] = []
+        for who in range(2):
+            self.take_on(self.consumer(who))
         self.connection = self.admin.pool.connect()
-        self.model = Queue(self.policy, mode)
         self.leases: list[tuple[int, QueueMessage]] = []
-        self.expiry: dict[int, int | None] = {}
         self.sent: set[int] = set()
         self.places = 0
-        for options in first:
-            self.send(options, skip=True)
+        for each in first:
+            self.send(each, skip=True)
 
     def teardown(self) -> None:
         with contextlib.ExitStack() as stack:
-            for each in (self.connection, self.producer, *self.consumers):
+            stack.callback(self.connection.close)
+            for table, column in EMPTIED.items():  # for what is counted is of all queues
+                own = text(f"DELETE FROM pgqrs.pgqrs_{table} WHERE {column} IN (:queue, :letters)")
+                stack.callback(self.connection.execute, own, self.ids)
+            for each in (self.producer, *self.consumers):
                 stack.callback(each.close)
+
+    def consumer(self, who: int) -> Consumer:
+        return Consumer(self.config, self.name, "here", who + 1)
+
+    def take_on(self, consumer: Consumer) -> None:
+        """Have one consumer more, which is a worker of its own."""
+        consumer.heartbeat()
+        self.consumers.append(consumer)
+        self.holders.append(consumer.worker_id or 0)
+        self.model.staff.register(self.holders[-1])
+
+    def of_queue(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Give the options that are set, as the model is told of them and as a queue takes them."""
+        given = {name: value for name, value in options.items() if value is not None}
+        letters = {"dead_letter": self.letters} if given.get("dead_letter") else {}
+        return given, given | letters
 
     def given(self, options: dict[str, Any]) -> tuple[dict[str, Any], Message]:
         """Give the options as this queue takes them, and the message that the model is told of."""
@@ -106,22 +121,22 @@ class Stage(RuleBasedStateMachine):
             options["singleton_key"] = key
         if key and policy == FIFO:
             options["ordering_key"] = key
-        letters = options.get("dead_letter") == LETTERS
-        if letters:
+        lasting = {name: options[name] for name in _FOR_LONG if name in options}
+        if options.get("dead_letter") == LETTERS:
             options["dead_letter"] = self.letters
-        if "retry_delay" in options:
-            options["retry_backoff"] = False
+        wait = options["deliver_at"] if "deliver_at" in options else options.get("delay", 0)
+        if "deliver_at" in options:
+            options.pop("delay", None)
+            options["deliver_at"] = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=wait)
         same = {STANDARD: None, FIFO: key}.get(policy, key or "")
         message = Message(
             0,
             options.get("priority", 0),
-            options.get("max_attempts"),
+            lasting,
             same,
             (key or "") if window else None,
             options.get("message_id"),
-            letters=letters,
-            retry_at_once="retry_delay" in options,
-            due="delay" not in options,
+            due=wait <= 0,
         )
         return options, message
 
@@ -145,7 +160,8 @@ class Stage(RuleBasedStateMachine):
         assert (sent.priority, sent.max_attempts, sent.headers) == given
         assert str(sent.message_id or "") == options.get("message_id", "")
         assert sent.payload == {"n": 1}
-        self.expiry[sent.id] = options.get("expire_in")
+        at = sent.enqueued_at + dt.timedelta(seconds=options.get("delay", 0))
+        assert abs(sent.vt - options.get("deliver_at", at)) < dt.timedelta(minutes=1)
         self.model.enqueue(replace(message, id=sent.id))
         self.sent.add(sent.id)
 
@@ -158,16 +174,29 @@ class Stage(RuleBasedStateMachine):
         spared: AbstractSet[int] = frozenset(),
     ) -> None:
         """Compare a lease with what the model may give, and the ends of leases with the options."""
-        leasable = [m for m in self.model.leasable() if m.id not in spared]
+        may = self.model.staff.may_lease(self.holders[who])
+        leasable = [m for m in self.model.leasable() if may and m.id not in spared]
         best = self.model.best(leasable)
         self.ordered([message.id for message in found], leasable, best, size)
-        self.bury(found, size, spared)  # what dies holds back the next of its key to the end
+        # What dies holds back the next of its key to the end.
+        self.bury(found, size, self.model.spent() - spared if may else set())
+        if may and not self.model.paused:
+            line = set(self.connection.scalars(IN_LINE, self.ids))
+            self.model.pass_over(line)
+        self.known_as(who)
         fences = self.model.lease([message.id for message in found], self.holders[who])
         assert [Fence(m.id, m.read_ct, m.consumer_worker_id) for m in found] == fences
         for message in found:
-            lasts = self.expiry.get(message.id) or vt or HOUR
+            lasts = self.model.lasts(self.model.waiting[message.id], vt)
             assert abs((message.vt - message.dequeued_at).total_seconds() - lasts) < 60
         self.leases += [(who, message) for message in found]
+
+    def known_as(self, who: int) -> None:
+        """Note under which id a consumer leases: a new one where its row is gone."""
+        if self.model.staff.status(self.holders[who]) is None:
+            self.holders[who] = self.consumers[who].worker_id or 0
+            self.model.staff.register(self.holders[who])
+        assert self.consumers[who].worker_id == self.holders[who]
 
     def ordered(
         self, ids: list[int], leasable: list[Message], best: list[Message], size: int
@@ -186,9 +215,8 @@ class Stage(RuleBasedStateMachine):
         else:
             assert len(ids) == min(size, len(best))
 
-    def bury(self, found: list[QueueMessage], size: int, spared: AbstractSet[int]) -> None:
+    def bury(self, found: list[QueueMessage], size: int, spent: AbstractSet[int]) -> None:
         dead = set(self.archive()) - set(self.model.archived)
-        spent = self.model.spent() - spared
         assert dead <= spent
         if self.model.paused:
             assert not dead
@@ -236,9 +264,9 @@ class Stage(RuleBasedStateMachine):
         assert not self.model.letters, "what died has left a copy"
         assert {each: row[:-1] for each, row in rows.items()} == {
             m.id: (
-                m.origin is not None,
-                *(m.due, m.is_held, m.priority, m.read_ct, m.returned, m.holder),
-                *((m.limit, m.message_id) if m.origin is None else (None, None)),
+                *(m.origin is not None, m.leased, m.due, m.is_held, m.priority),
+                *(m.read_ct, m.returned, m.holder),
+                *((None, None) if m.origin else (m.said.get("max_attempts"), m.message_id)),
             )
             for m in self.model.waiting.values()
         }
@@ -246,6 +274,9 @@ class Stage(RuleBasedStateMachine):
         assert self.archive() == {
             each: (p.status, p.message.read_ct, p.message.returned, p.whole) for each, p in past
         }
+        workers = dict(self.connection.execute(WORKERS, self.ids).all())
+        staff = self.model.staff.workers.items()
+        assert workers == {each: worker.status for each, worker in staff}
         twice, crowded = self.connection.exec_driver_sql(SAMPLE).one()[1:3]
         assert not twice
         assert not crowded
