@@ -243,6 +243,19 @@ def test_what_came_due_and_is_held_back_waits_in_the_line(line: Line) -> None:
     assert lease(line).id == late.id
 
 
+@under("singleton", "stately", "fifo")
+def test_what_came_due_later_than_what_is_held_back_is_leased_at_once(line: Line) -> None:
+    """One `dequeue` finds it, however many came due before it."""
+    for key in "abc":
+        keyed(line, key)
+    assert len(line.consumer.dequeue_batch(3)) == 3
+    late = [keyed(line, key, delay=60) for key in "abcd"]
+    line.come_due(*(message for message in late if message is not None))
+    found = line.other.dequeue()
+    assert found is not None
+    assert found.key == "d"
+
+
 @pytest.mark.parametrize("policy", TURNS)
 def test_with_many_consumers_one_is_leased_for_a_key(policy: Policy, quiet: Config) -> None:
     """Whatever fails, is given back or is finished; under fifo they come in their order."""

@@ -136,7 +136,7 @@ def leasing(
     moves = line is not None or policy is QueuePolicy.SHORT
     leased = _leased(t, me, best, moves=moves)
     looked = leased.c.dequeued_at - func.statement_timestamp()
-    time = case((leased.c.id.is_(None), _next_due(t)), (~_more_is_late(arms), looked))
+    time = case((leased.c.id.is_(None), _next_due(t)), (~_more_is_late(arms, line), looked))
     since = _since(t) if bounded else []
     spent = _spent(t, me, arms[-1], [may, *others, *since])
     rows = select(me.c.status, me.c.paused, spent, time, *leased.c, *more)
@@ -238,7 +238,7 @@ def _arms(
     if line is not None:
         of_line = (_is_in(m.c.id, line.first(t, _n())), unestimated(m.c.state == READY))
     ready = arm("ready", _n(), *of_line, order=[m.c.priority.desc(), m.c.id])
-    late = _reach(ready)
+    late = _reach(ready, line)
     return [
         ready,
         arm("delayed", late, m.c.state == DELAYED, come, *since, order=[m.c.vt]),
@@ -246,18 +246,21 @@ def _arms(
     ]
 
 
-def _more_is_late(arms: list[CTE]) -> ColumnElement[bool]:
+def _more_is_late(arms: list[CTE], line: Line | None) -> ColumnElement[bool]:
     """Say whether more may be due than was looked at: an arm found as many as it may."""
     ready, *late = arms
     counts = (select(func.count()).select_from(arm).scalar_subquery() for arm in late)
-    return func.greatest(*counts) >= _reach(ready)
+    return func.greatest(*counts) >= _reach(ready, line)
 
 
-def _reach(ready: CTE) -> ScalarSelect[int]:
+def _reach(ready: CTE, line: Line | None) -> ScalarSelect[int]:
+    most: ColumnElement[int] = literal_column(str(PROMOTED_AT_ONCE))
+    if line is not None:  # others of their key may hold the first ones back, and nobody else leases
+        return select(func.greatest(_number(), most)).scalar_subquery()
     # Behind a ready line that could fill the lease alone, look further; else leave the rest to
     # others, who would skip what is locked here.
     short = func.count() < _number()
-    beyond = case((short, literal_column("0")), else_=literal_column(str(PROMOTED_AT_ONCE)))
+    beyond = case((short, literal_column("0")), else_=most)
     return select(func.greatest(_number(), beyond)).select_from(ready).scalar_subquery()
 
 
