@@ -266,6 +266,24 @@ def test_break_while_connecting(loss: Loss) -> None:
     assert loss.count(MESSAGES) == 1
 
 
+def test_burying_beside_a_lease(loss: Loss) -> None:
+    """What is leased is handed out though the burying of another failed; the next one buries."""
+    loss.producer.enqueue({"n": 1}, max_attempts=1)
+    assert loss.consumer.dequeue() is not None
+    ask(loss.engine, EXPIRE)
+    loss.producer.enqueue({"n": 2})
+    loss.proxy.lose(b"INSERT INTO pgqrs.pgqrs_archive", done=False)
+    message = loss.consumer.dequeue()
+    assert message is not None
+    assert message.payload == {"n": 2}
+    assert loss.count(ARCHIVED) == 0
+    loss.proxy.lose(b"INSERT INTO pgqrs.pgqrs_archive", done=False)
+    with pytest.raises(UnavailableError):
+        loss.consumer.dequeue()
+    assert loss.consumer.dequeue() is None
+    assert loss.count(ARCHIVED) == 1
+
+
 def test_the_sign_off_at_the_end(loss: Loss, caplog: pytest.LogCaptureFixture) -> None:
     """Where nobody can be told of it, what the block did stands, and its worker goes stale."""
     config = loss.producer.binding.config.model_copy(update={"enqueue_chunk_rows": 2})
