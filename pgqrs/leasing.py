@@ -127,7 +127,8 @@ class Leaser:
         try:
             operations.bury(connection, schema, queue_id, attempts, upto)
         except Exception:
-            if not lease.messages:  # else they are leased, and the next call meets what is wrong
+            # What is leased is leased, but for one in a transaction, which is over now.
+            if self._steps.joined or not lease.messages:
                 raise
 
 
