@@ -11,7 +11,7 @@ __all__ = ["DEFAULT", "QUICK", "SMOKE", "Scale", "portion"]
 class Scale:
     """Rounds, messages, rows and seconds."""
 
-    rounds: int = 4
+    rounds: int = 7
     """Of figures that take a second; longer ones have fewer."""
     part: float = 1.0
     """Of the messages that a figure of `rates` and `costs` has by default."""
@@ -43,7 +43,7 @@ class Scale:
     @property
     def few(self) -> int:
         """Rounds of figures that take long."""
-        return max(1, (self.rounds + 1) // 2)
+        return max(1, self.rounds // 2)
 
     def messages(self, of: int) -> int:
         """Give how many messages a figure has that has so many by default."""
