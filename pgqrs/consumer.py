@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -12,13 +11,12 @@ from pydantic import BaseModel
 
 from pgqrs.binding import EngineBinding
 from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
-from pgqrs.errors import SchemaMissingError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Report
 from pgqrs.running import Lineup, Sessions, handling, run_loop
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
-from pgqrs.worker import BoundWorker
+from pgqrs.worker import BoundWorker, signing_off
 
 __all__ = ["Consumer"]
 
@@ -210,7 +208,7 @@ class Consumer(BoundWorker[ConsumerSteps]):
                 and self._own is self.binding
                 and self._steps.ledger.fences()
             ):
-                with suppress(SchemaMissingError):  # nothing to give back to
+                with signing_off():
                     self.binding.run(self._steps.releasing_all())
         finally:
             self._let_go()

@@ -82,16 +82,28 @@ class Contents:
         self, payloads: Iterable[Any], sending: Sending
     ) -> Iterator[tuple[Any, Iterable[Any]]]:
         """Give runs of what is of one kind."""
-        if sending.is_plain and self._check is None and isinstance(payloads, list):
-            texts = encode_all(payloads, self._limit)
+        if not (sending.is_plain and self._check is None and isinstance(payloads, list)):
+            yield from self._one_by_one(payloads, sending)
+            return
+        for first in range(0, len(payloads), self._rows):
+            some = payloads[first : first + self._rows]
+            texts = encode_all(some, self._limit)
             if texts is not None:
                 yield None, texts
-                return
-        for kind, run in groupby(self._contents(payloads, sending), key=itemgetter(0)):
+            else:
+                yield from self._one_by_one(some, sending, first)
+
+    def _one_by_one(
+        self, payloads: Iterable[Any], sending: Sending, first: int = 0
+    ) -> Iterator[tuple[Any, Iterable[Any]]]:
+        contents = self._contents(enumerate(payloads, first), sending)
+        for kind, run in groupby(contents, key=itemgetter(0)):
             yield kind, map(itemgetter(1), run)
 
-    def _contents(self, payloads: Iterable[Any], sending: Sending) -> Iterator[tuple[Any, Any]]:
-        for index, payload in enumerate(payloads):
+    def _contents(
+        self, payloads: Iterable[tuple[int, Any]], sending: Sending
+    ) -> Iterator[tuple[Any, Any]]:
+        for index, payload in payloads:
             try:
                 yield self._content(payload, sending)
             except PayloadError as error:

@@ -11,6 +11,7 @@ import threading
 from typing import Any, Final
 
 from psycopg import RawServerCursor
+from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Engine, create_engine, event, exc
 
 from pgqrs.config import Config
@@ -125,7 +126,8 @@ def prepare(engine: Engine, server_cursor: type) -> None:
     """Have connections that the server closed replaced when they are taken, and streams work.
 
     A connection that is idle has nothing to read; one that is closed has. This asks the socket,
-    not the server, so it costs no round trip.
+    not the server, so it costs no round trip. One in which somebody left a transaction open, by a
+    BEGIN of their own, is replaced too: nothing is rolled back in autocommit.
     """
 
     @event.listens_for(engine, "connect")
@@ -135,7 +137,8 @@ def prepare(engine: Engine, server_cursor: type) -> None:
     @event.listens_for(engine, "checkout")
     def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
         connection = record.driver_connection
-        if connection.closed or _readable(connection.fileno()):
+        is_open = connection.pgconn.transaction_status != TransactionStatus.IDLE
+        if connection.closed or is_open or _readable(connection.fileno()):
             raise exc.DisconnectionError
 
 

@@ -15,7 +15,7 @@ from pgqrs.floor import Bounds, Floor
 from pgqrs.operations import lease as operations
 from pgqrs.operations import settle
 from pgqrs.operations.acknowledge import Fence
-from pgqrs.operations.lease import Lease, Terms, in_order
+from pgqrs.operations.lease import Burial, Lease, Terms, in_order
 from pgqrs.operations.settle import Finish
 from pgqrs.policy import QueuePolicy
 from pgqrs.types import Duration, span
@@ -25,6 +25,8 @@ __all__ = ["Leaser"]
 
 _REST: Final = 9
 """How many times longer than a look in vain behind the first of a line the pause after it is."""
+_SPARED: Final = 1.0
+"""Seconds for which nothing is buried after somebody else had all of it in hand."""
 
 
 class Leaser:
@@ -33,6 +35,8 @@ class Leaser:
     def __init__(self, steps: WorkerSteps) -> None:
         self.floor = Floor()
         self._wide_from = 0.0  # when to look again behind the first of a line
+        self._to_bury: Burial | None = None
+        self._bury_from = 0.0  # when to bury again
         self._steps = steps
 
     def terms(self, size: int, vt: Duration | None) -> Terms:
@@ -48,18 +52,26 @@ class Leaser:
         )
 
     def lease(self, connection: Connection, terms: Terms) -> Lease:
-        """Lease, registering if need be. Raises QueueNotFoundError."""
+        """Lease, registering if need be. Raises QueueNotFoundError.
+
+        What a lease finds to bury waits for the next one where it found messages too: they are
+        leased, and nothing that fails or takes its time may come between them and their holder.
+        """
+        self._bury(connection, terms)
         lease = self._lease(connection, terms)
         if lease.worker_status is None or lease.queue_paused is None:
             # The queue was deleted (and perhaps made again): start anew, or say that it is gone.
             self._steps.registration.forget()
             lease = self._lease(connection, terms)
+        if not lease.messages:
+            self._bury(connection, terms)
         return lease
 
     def finish_and_lease(
         self, connection: Connection, finishes: Sequence[Finish], terms: Terms
     ) -> tuple[set[Fence], Lease]:
         """Finish and lease in one statement, or two; gives the fences that held, and the lease."""
+        self._bury(connection, terms)
         holder = self._steps.register(connection)
         if not operations.is_plain(self._steps.registration.policy):
             # What is finished holds others back until it is gone.
@@ -114,22 +126,23 @@ class Leaser:
         self, connection: Connection, lease: Lease, terms: Terms, bounds: Bounds | None
     ) -> Lease:
         self.floor.found(lease.messages, terms.size, lease.looked_for)
-        if lease.bury_upto is not None:
-            self._bury(connection, lease, lease.bury_upto, terms)
         missing = terms.size - len(lease.messages)
-        if bounds is None or not missing:
-            return lease
-        return _with(lease, lambda: self._once(connection, terms._replace(size=missing)))
+        if bounds is not None and missing:
+            lease = _with(lease, lambda: self._once(connection, terms._replace(size=missing)))
+            bounds = None
+        if lease.bury_upto is not None:
+            self._to_bury = Burial(lease.bury_upto, None if bounds is None else bounds.since)
+        return lease
 
-    def _bury(self, connection: Connection, lease: Lease, upto: dt.datetime, terms: Terms) -> None:
+    def _bury(self, connection: Connection, terms: Terms) -> None:
+        """Bury what the last lease found."""
+        burial, self._to_bury = self._to_bury, None
+        if burial is None or time.monotonic() < self._bury_from:
+            return
         queue_id, _ = self._steps.register(connection)
         schema, attempts = self._steps.schema, terms.default_attempts
-        try:
-            operations.bury(connection, schema, queue_id, attempts, upto)
-        except Exception:
-            # What is leased is leased, but for one in a transaction, which is over now.
-            if self._steps.joined or not lease.messages:
-                raise
+        if not operations.bury(connection, schema, queue_id, attempts, burial):
+            self._bury_from = time.monotonic() + _SPARED
 
 
 def _with(lease: Lease, again: Callable[[], Lease]) -> Lease:

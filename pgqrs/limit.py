@@ -13,8 +13,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
+from psycopg import OperationalError
 from sqlalchemy import Connection
+
+from pgqrs.errors import UnavailableError
 
 __all__ = ["Limit"]
 
@@ -30,12 +34,15 @@ class Limit:
 
     @contextmanager
     def over(self, connection: Connection) -> Iterator[None]:
-        """Limit the time of the block."""
+        """Limit the time of the block. Raises UnavailableError where the connection is lost."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="pgqrs-limit", daemon=True)
             self._thread.start()
-        raw = connection.connection.driver_connection
-        self._until = (time.monotonic() + self._seconds, raw.pgconn.socket)  # type: ignore[union-attr]
+        raw: Any = connection.connection.driver_connection
+        try:
+            self._until = (time.monotonic() + self._seconds, raw.pgconn.socket)
+        except OperationalError as error:
+            raise UnavailableError(f"the connection was lost: {error}") from error
         try:
             yield
         finally:

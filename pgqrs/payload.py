@@ -98,16 +98,18 @@ def encode_all(payloads: list[Any], limit: int | None = None) -> list[str] | Non
         return None
     try:
         whole = _written(payloads)
-        if "\\u0000" in whole or _has_exponents(whole):
+        if "\\u0000" in whole:
             return None
         texts = _read_back(whole, payloads)
-        most = max(map(len, texts))
-        if not whole.isascii():
-            whole.encode()  # half a surrogate pair cannot be
-            most *= _MOST_BYTES
+        if _has_exponents(whole):
+            texts = [_EXPONENT.sub(_plain_number, t) if _has_exponents(t) else t for t in texts]
+        whole.encode()  # half a surrogate pair cannot be
+        if limit is not None and _MOST_BYTES * sum(map(len, texts)) > limit:
+            for text in texts:
+                _check_size(text, limit)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
-    return texts if limit is None or most <= limit else None
+    return texts
 
 
 def validated(model: type[B], value: Any) -> B:

@@ -35,6 +35,7 @@ _STANDING: Final = re.compile(r"\(queue_id, key, key_slot\)=\((\d+), (.*), 0\) a
 _NUMBER: Final = re.compile(r"\b(bigint|integer|smallint)\b.* out of range|out of range for type")
 _LATER: Final = re.compile(r"\.pgqrs_keys\b")  # which the first revision has not
 _LOGIN: Final = ("password", "authentication", "does not exist", "pg_hba.conf", "permission denied")
+_LOST_BEFORE: Final = "8s2b"  # SQLAlchemy's, of a connection that is used after an error
 _RIGHTS: Final = (
     " (`pgqrs grant` gives a role what its work takes, and `pgqrs doctor` says what lacks)"
 )
@@ -51,6 +52,10 @@ def translated(schema: str, *, changes: bool = False) -> Iterator[None]:
         yield
     except exc.DBAPIError as error:
         raise _for_driver_error(error, schema, changes=changes) from error
+    except exc.PendingRollbackError as error:
+        if error.code != _LOST_BEFORE:
+            raise
+        raise UnavailableError("the connection was lost in this transaction: begin anew") from error
     except exc.StatementError as error:
         raise ValueError(f"a value cannot be sent to the server: {error.orig}") from error
     except UnicodeEncodeError as error:

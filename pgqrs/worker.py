@@ -20,7 +20,14 @@ from pgqrs import engines
 from pgqrs.binding import Binding, EngineBinding, Joined, bound, joined
 from pgqrs.call import Call, TogetherError, call
 from pgqrs.config import Config
-from pgqrs.errors import DatabaseError, InvalidStateError, PgqrsError, SchemaMissingError
+from pgqrs.errors import (
+    InvalidStateError,
+    OutcomeUnknownError,
+    PgqrsError,
+    QueryTimeoutError,
+    SchemaMissingError,
+    UnavailableError,
+)
 from pgqrs.lifecycle import Lifecycle, LivingWorker, Worker
 from pgqrs.operations.workers import Address
 from pgqrs.registration import Registration, registration_for, standing
@@ -57,7 +64,7 @@ def address_of(
 
 @contextlib.contextmanager
 def signing_off() -> Iterator[None]:
-    """Leave a worker's row to go stale where the server cannot be told that it stops.
+    """Leave to time what the server cannot be told at the end: a worker's row, or its leases.
 
     What the worker did is done: an error at the end of a `with` block would look as if it were not.
     """
@@ -65,7 +72,7 @@ def signing_off() -> Iterator[None]:
         yield
     except SchemaMissingError:  # nothing to sign off from
         pass
-    except DatabaseError as error:
+    except (UnavailableError, OutcomeUnknownError, QueryTimeoutError) as error:
         _log.warning("a worker could not sign off, and is left to go stale: %s", error)
 
 

@@ -334,14 +334,17 @@ MAINTAINING = [
         base=base,
         each=14,
     )
-    for statement, more in ((maintain.bury, {"upto": None}), (maintain.revive, {"age": SPAN}))
+    for statement, more in (
+        (maintain.bury, {"upto": None, "since": None}),
+        (maintain.revive, {"age": SPAN}),
+    )
     for queue, n, base in ((LATE, 100, 700), (BEHIND, 100, 2500), (IDLE, 0, 20))
 ]
 MAINTAINING += [
     case(
         "bury no further than a lease looked",
         maintain.bury,
-        given(queue=BEHIND, upto=EVER, **EXPIRED),
+        given(queue=BEHIND, upto=EVER, since=None, **EXPIRED),
         LEASED,
         n=0,
         base=20,

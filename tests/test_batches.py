@@ -73,9 +73,13 @@ def test_the_error_says_how_many_are_in(producer: Producer, engine: Engine) -> N
     assert caught.value.enqueued == ask(engine, COUNT) == 200
     assert isinstance(caught.value.__cause__, PayloadError)
     assert not caught.value.retryable
-    with pytest.raises(PayloadError):
-        producer.batch_enqueue(broken())
-    assert ask(engine, COUNT) == 200
+    for payloads in (broken(), list(broken())):
+        with pytest.raises(PayloadError, match="item 250 of the batch"):
+            producer.batch_enqueue(payloads)
+    with pytest.raises(PartlyEnqueuedError, match="item 250 of the batch") as again:
+        producer.batch_enqueue(list(broken()), atomic=False)
+    assert again.value.enqueued == 200
+    assert ask(engine, COUNT) == 400
     with pytest.raises(ValueError, match="priority"):
         producer.batch_enqueue(numbers(1), atomic=False, priority=99_999)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from line import Line
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from pgqrs import Config, LeaseLostError, QueueMessage, QueueNotFoundError
+from pgqrs import Config, LeaseLostError, QueueMessage, QueueNotFoundError, leasing
 from pgqrs.operations import acknowledge
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import BURIED_AT_ONCE
@@ -73,7 +73,7 @@ def test_batches_leave_one_place(line: Line) -> None:
 def test_dead(dsn: str, message: int | None, queue: int | None, config: int, limit: int) -> None:
     """After max_attempts (of the message, else the queue, else the configuration) it is dead.
 
-    The ordinary dequeue of any consumer archives it, with an error, and gives out the next one.
+    The ordinary dequeue of any consumer gives out the next one, and its next call archives it.
     """
     settings = Config.from_dsn(dsn, max_attempts=config)
     with closing(Line(settings, max_attempts=queue)) as line:
@@ -86,12 +86,12 @@ def test_dead(dsn: str, message: int | None, queue: int | None, config: int, lim
         second = line.producer.enqueue({"n": 2})
         following = line.other.dequeue()
         assert following is not None
-        assert (following.id, line.place(first)) == (second.id, "archive")
+        assert following.id == second.id
+        assert line.other.dequeue() is None
         row = line.archived()[first.id]
         assert (row.status, row.payload, row.read_ct) == ("dead", {"n": 1}, limit)
         assert "ran out" in row.error
         assert row.consumer_worker_id == line.consumer.worker_id
-        assert line.other.dequeue() is None
 
 
 def test_dead_only_after_the_last_lease_ran_out(line: Line) -> None:
@@ -120,6 +120,29 @@ def test_buried_at_once(line: Line) -> None:
         dead.append(len(line.archived()))
     assert dead == [100, 200, 250, 250]
     assert line.waiting() == {}
+
+
+def test_what_somebody_holds_is_buried_later(
+    line: Line, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not asked for at each lease meanwhile."""
+    tried: list[int] = []
+    real = leasing.operations.bury
+
+    def bury(*terms: Any) -> int:
+        tried.append(real(*terms))
+        return tried[-1]
+
+    monkeypatch.setattr(leasing.operations, "bury", bury)
+    line.producer.enqueue({}, max_attempts=1)
+    spend(line, 1)
+    with engine.begin() as connection:
+        connection.execute(text("SELECT FROM pgqrs.pgqrs_messages FOR UPDATE"))
+        for _ in range(5):
+            assert line.consumer.dequeue() is None
+    assert tried == [0]
+    assert line.other.dequeue() is None
+    assert tried == [0, 1]
 
 
 def test_release_costs_no_attempt(line: Line) -> None:

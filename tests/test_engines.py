@@ -32,6 +32,16 @@ def test_a_bind_for_everything(admin: Admin) -> None:
         assert seen == [1, 2]
 
 
+def test_a_transaction_that_was_left_open_is_nobody_elses(admin: Admin, engine: Engine) -> None:
+    """Its connection is replaced: nothing is rolled back where nothing should be open."""
+    admin.create_queue("q")
+    with admin.pool.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+    with Producer(admin.pool, "q") as producer:
+        producer.enqueue({})
+    assert ask(engine, "SELECT count(*) FROM pgqrs.pgqrs_messages") == 1
+
+
 def test_statements_of_the_host(admin: Admin) -> None:
     """With parameters, percent signs and colons, at once and streamed."""
     numbers = text("SELECT n, '5 %', 'a:b', '%s' LIKE '%' FROM generate_series(1, :most) n")

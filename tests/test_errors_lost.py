@@ -266,20 +266,19 @@ def test_break_while_connecting(loss: Loss) -> None:
     assert loss.count(MESSAGES) == 1
 
 
-def test_burying_beside_a_lease(loss: Loss) -> None:
-    """What is leased is handed out though the burying of another failed; the next one buries."""
+def test_burying_comes_before_the_next_lease(loss: Loss) -> None:
+    """What fails there takes no message from anybody, and the next call buries."""
     loss.producer.enqueue({"n": 1}, max_attempts=1)
     assert loss.consumer.dequeue() is not None
     ask(loss.engine, EXPIRE)
-    loss.producer.enqueue({"n": 2})
+    loss.producer.batch_enqueue([{"n": 2}, {"n": 3}])
     loss.proxy.lose(b"INSERT INTO pgqrs.pgqrs_archive", done=False)
-    message = loss.consumer.dequeue()
-    assert message is not None
-    assert message.payload == {"n": 2}
-    assert loss.count(ARCHIVED) == 0
-    loss.proxy.lose(b"INSERT INTO pgqrs.pgqrs_archive", done=False)
+    (second,) = loss.consumer.dequeue_batch(1)
+    assert (second.payload, loss.count(ARCHIVED)) == ({"n": 2}, 0)
     with pytest.raises(UnavailableError):
         loss.consumer.dequeue()
+    (third,) = loss.consumer.dequeue_batch(1)
+    assert (third.payload, third.read_ct) == ({"n": 3}, 1)
     assert loss.consumer.dequeue() is None
     assert loss.count(ARCHIVED) == 1
 

@@ -302,13 +302,14 @@ def test_stopped_for_good(caplog: pytest.LogCaptureFixture) -> None:
     """A server that was stopped for good is not there any more, and closing only says so."""
     with EmbeddedPostgres(durable=False) as server:
         config = Config.from_dsn(server.dsn())
-        admin, producer = Admin(config), Producer(config, "q")
+        admin, producer, consumer = Admin(config), Producer(config, "q"), Consumer(config, "q")
         admin.install()
         admin.create_queue("q")
         producer.enqueue({})
+        assert consumer.dequeue() is not None
     with pytest.raises(UnavailableError, match="cannot be reached"):
         producer.enqueue({})
-    producer.close()
-    producer.close()
-    assert caplog.text.count("cannot be reached") == 1
+    for worker in (producer, consumer, producer):
+        worker.close()
+    assert caplog.text.count("cannot be reached") == 3, "the consumer holds a message besides"
     admin.close()

@@ -30,7 +30,7 @@ from sqlalchemy import Engine, text
 from pgqrs import Admin
 from pgqrs.operations import acknowledge, settle, supervise, workers
 from pgqrs.operations.acknowledge import Fence
-from pgqrs.operations.lease import Terms, bury, lease
+from pgqrs.operations.lease import Burial, Terms, bury, lease
 from pgqrs.types import WorkerRole
 
 HOUR = dt.timedelta(hours=1)
@@ -164,7 +164,8 @@ class Stage:
             me = self.workers[worker]
             upto = lease(me.connection, "pgqrs", me.queue, me.id, TERMS).bury_upto
             if upto is not None:
-                bury(me.connection, "pgqrs", me.queue, TERMS.default_attempts, upto)
+                attempts, burial = TERMS.default_attempts, Burial(upto, None)
+                bury(me.connection, "pgqrs", me.queue, attempts, burial)
         elif name == "crash":
             self.workers[worker].connection.invalidate()
             self.workers[worker].connection.close()

@@ -183,6 +183,7 @@ def test_all_at_once_are_as_each_by_itself(payloads: list[Any], limit: int | Non
 def test_what_needs_no_closer_look() -> None:
     """Lists and objects are written at once, whatever letters they have."""
     payloads = [{"a": [1, 2.5, None, True]}, ["é", "\u20ac", "\\", '"', "]"], [], {}, [[["deep"]]]]
+    payloads += [[1e23, -1e-7, "e-mail"], {"1e5": "2e+9"}]
     texts = encode_all(payloads, limit=200)
     assert texts is not None
     assert list(map(decode, texts)) == payloads
@@ -191,7 +192,7 @@ def test_what_needs_no_closer_look() -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    ["text", 1, None, {1: 2}, [(1, 2)], [float("nan")], ["\0"], ["\ud800"], [1e300], ["é" * 26]],
+    ["text", 1, None, {1: 2}, [(1, 2)], [float("nan")], ["\0"], ["\ud800"], [1e300], ["é" * 50]],
 )
 def test_what_needs_a_closer_look(payload: Any) -> None:
     """One such payload, and all of its batch are looked at one by one."""

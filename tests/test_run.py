@@ -118,7 +118,8 @@ def test_every_message_is_handled_once(
     with working(config, handler, **options) as (_, reports):
         until(lambda: admin.queue_metrics("q").archived == 500)
     assert sorted(seen) == list(range(500))
-    assert reports == [Report(completed=500)]
+    # Where handlers turn slow, what was leased ahead of them is given back.
+    assert reports == [Report(completed=500, returned=reports[0].returned)]
 
 
 def test_a_batch_answers_for_each(admin: Admin, config: Config, producer: Producer) -> None:

@@ -62,7 +62,7 @@ def test_nothing_left_to_lease(line: Line) -> None:
 
 @pytest.mark.parametrize("attempts", [1, 5])
 def test_what_ran_out_and_is_finished_is_not_leased(line: Line, attempts: int) -> None:
-    """A late finish wins over the redelivery, and over the burial, of the same statement."""
+    """A late finish wins over the redelivery by the same statement, and over burying."""
     line.admin.update_queue(line.queue, max_attempts=attempts)
     messages = leased(line, 3)
     line.expire_all()
@@ -70,6 +70,8 @@ def test_what_ran_out_and_is_finished_is_not_leased(line: Line, attempts: int) -
     assert held == {m.id for m in messages[:2]}
     again = [m.id for m in lease.messages]
     assert again == ([] if attempts == 1 else [messages[2].id])
+    assert (lease.bury_upto is not None) == (attempts == 1)
+    assert line.consumer.dequeue() is None
     statuses = [row.status for row in line.archived().values()]
     assert statuses == ["completed", "completed"] + ["dead"] * (attempts == 1)
 

@@ -15,12 +15,13 @@ from pgqrs.aio.binding import AsyncEngineBinding
 from pgqrs.aio.running import in_a_thread, run_loop
 from pgqrs.aio.worker import AsyncBoundWorker
 from pgqrs.consumer_steps import ConsumerSteps, Held, as_typed
-from pgqrs.errors import PgqrsError, SchemaMissingError
+from pgqrs.errors import PgqrsError
 from pgqrs.heartbeat import Heartbeat, heartbeat_for
 from pgqrs.polling import Poller
 from pgqrs.runner import Report
 from pgqrs.running import Lineup, Sessions, handling
 from pgqrs.types import ArchivedMessage, Duration, QueueMessage, span
+from pgqrs.worker import signing_off
 
 __all__ = ["AsyncConsumer"]
 
@@ -212,7 +213,7 @@ class AsyncConsumer(AsyncBoundWorker[ConsumerSteps]):
                 and self._own is self.binding
                 and self._steps.ledger.fences()
             ):
-                with suppress(SchemaMissingError):  # nothing to give back to
+                with signing_off():
                     await self.binding.run(self._steps.releasing_all())
         finally:
             await self._let_go()

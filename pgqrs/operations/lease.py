@@ -21,6 +21,7 @@ from pgqrs.types import QueueMessage, WorkerStatus, message_of
 
 __all__ = [
     "BURIED_AT_ONCE",
+    "Burial",
     "Lease",
     "Terms",
     "bury",
@@ -65,6 +66,13 @@ class Terms(NamedTuple):
         }
 
 
+class Burial(NamedTuple):
+    """Where messages without an attempt left are: their last leases ran out between these."""
+
+    upto: dt.datetime
+    since: dt.datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """What a lease gave, and what it read of worker and queue: None where there is no such row.
@@ -97,11 +105,11 @@ def lease(
 
 
 def bury(
-    connection: Connection, schema: str, queue_id: int, default_attempts: int, upto: dt.datetime
-) -> None:
-    """Move messages whose last lease ran out `upto` then to the archive, up to `BURIED_AT_ONCE`."""
-    those = {"queue": queue_id, "n": BURIED_AT_ONCE, "upto": upto}
-    connection.execute(maintain.bury(schema), those | {"default_attempts": default_attempts})
+    connection: Connection, schema: str, queue_id: int, default_attempts: int, burial: Burial
+) -> int:
+    """Move messages without an attempt left to the archive; gives how many."""
+    terms = {"queue": queue_id, "n": BURIED_AT_ONCE, "default_attempts": default_attempts}
+    return len(connection.execute(maintain.bury(schema), terms | burial._asdict()).all())
 
 
 def is_plain(policy: QueuePolicy) -> bool:

@@ -48,7 +48,7 @@ def maintain(connection: Connection, schema: str, terms: MaintenanceTerms) -> Ma
     buried = reclaimed = purged = expired = 0
     for queue in queues.everyone(connection, schema):
         those = {"queue": queue.id, "n": _BATCH, "default_attempts": terms.default_attempts}
-        buried += _until_done(connection, sql.bury(schema), those | {"upto": None})
+        buried += _until_done(connection, sql.bury(schema), those | {"upto": None, "since": None})
         stale = those | {"age": terms.stale_after}
         reclaimed += _until_done(connection, sql.revive(schema), stale)
         if queue.retention is not None:

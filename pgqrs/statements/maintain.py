@@ -23,6 +23,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     select,
     text,
     update,
@@ -59,16 +60,19 @@ def lead(t: Tables) -> Executable:
 def bury(t: Tables) -> Executable:
     """Move up to `n` messages of `queue` whose last lease ran out to the archive; gives their ids.
 
-    Parameters: queue, n, default_attempts, upto (when they ran out at the latest, or null). A
-    paused queue is left as it is.
+    Parameters: queue, n, default_attempts; upto and since (when they ran out at the latest, and at
+    the earliest, or null). A paused queue is left as it is.
     """
     terms = _terms(t)
     limit = select(terms.c.max_attempts).scalar_subquery()
     upto = func.coalesce(
         bindparam("upto", type_=DateTime(timezone=True)), func.statement_timestamp()
     )
-    spent = unestimated(exhausted(t, limit))
-    gone = dead(t, _expired(t, terms, t.messages.c.vt <= upto, spent))
+    since = func.coalesce(
+        bindparam("since", type_=DateTime(timezone=True)), literal_column("'-infinity'")
+    )
+    vt, spent = t.messages.c.vt, unestimated(exhausted(t, limit))
+    gone = dead(t, _expired(t, terms, vt <= upto, vt >= since, spent))
     return select(gone.c.id).add_cte(*buried(t, gone, terms))
 
 
