@@ -61,6 +61,7 @@ class Bucket:
         self._tokens = min(self._tokens + (now - self._filled_at) * self._limit, self._burst)
         self._filled_at = now
         short = min(count, self._burst) - self._tokens
-        if count == 0 or short <= _ROUNDING:
+        # A clock that has run for weeks tells no more than some billionths of a second apart.
+        if count == 0 or short <= _ROUNDING + 2 * math.ulp(now) * self._limit:
             return None
         return dt.timedelta(microseconds=math.ceil(short / self._limit * 1e6))

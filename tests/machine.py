@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sqlalchemy import text
 
-from pgqrs import Admin, Config, LeaseLostError
+from pgqrs import Admin, Config, Consumer, LeaseLostError
+from pgqrs.call import call
 
 MOVE = text(
     "UPDATE pgqrs.pgqrs_messages SET vt = statement_timestamp() - interval '1 hour'"
@@ -31,6 +32,12 @@ def run(machine: type[RuleBasedStateMachine], config: Config, **options: Any) ->
                 **options,
             ),
         )
+
+
+def bury_now(consumer: Consumer) -> None:
+    """Bury what the last lease found: otherwise the next one does, where it leased anything."""
+    leaser = consumer._steps.leaser
+    consumer.binding.run(call(leaser._bury, leaser.terms(1, None)))
 
 
 def succeeds(act: Any, *arguments: Any) -> bool:

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from machine import MOVE, run, succeeds
+from machine import MOVE, bury_now, run, succeeds
 from model import DELAYED, LEASED, Fence, Holder, Queue
 from sqlalchemy import text
 
@@ -90,6 +90,7 @@ class Machine(RuleBasedStateMachine):
     @rule(who=WHO, size=SIZES)
     def lease(self, who: int, size: int) -> None:
         leased = self.consumers[who].dequeue_batch(size)
+        bury_now(self.consumers[who])
         dead = {i for i in self.archive() if i not in self.model.archived}
         self.model.bury(dead, len(leased), size)
         wanted = self.model.lease(self.holders[who], size)

@@ -13,7 +13,7 @@ from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from settings import shows
 from sqlalchemy import Engine
@@ -101,6 +101,7 @@ def test_the_burst_is_a_second_of_the_limit(limit: float, burst: int) -> None:
     st.floats(0, 1e7),
     st.lists(st.tuples(st.integers(0, 2_000), st.floats(0, 100)), max_size=30),
 )
+@example(10_000.0, 1, 2_092_455.0, [(2_000, 100.0), (2_000, 100.0), (2, 20.0), (477, 0.0)])
 def test_what_it_says_is_true(
     limit: float, burst: int, start: float, asked: list[tuple[int, float]]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from machine import MOVE, run, succeeds
+from machine import MOVE, bury_now, run, succeeds
 from sqlalchemy import text
 from whole_model import EXCLUSIVE, POLICIES, RESTORED, STANDARD
 from whole_stage import OPTIONS, RARE
@@ -145,6 +145,7 @@ class Machine(Upkeep):
     def archive_and_dequeue(self, many: list[int], who: int, size: int) -> None:
         chosen = [self.chosen(which)[1] for which in many]
         done, found = self.consumers[who].archive_and_dequeue(chosen, size)
+        bury_now(self.consumers[who])
         assert done == [self.acknowledged(who, message, "archive_batch") for message in chosen]
         mine = {m.id for m in chosen if m.consumer_worker_id == self.holders[who]}
         plain = self.model.policy in {STANDARD, EXCLUSIVE}

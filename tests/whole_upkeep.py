@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
+from machine import bury_now
 from whole_stage import Stage
 from whole_terms import HOUR, LEAP, QUEUE, changes
 from whole_workers import READY, SUSPENDED
@@ -32,7 +33,9 @@ class Upkeep(Stage):
     @precondition(lambda self: self.model.waiting)
     @rule(who=WHO, size=st.sampled_from([1, 2, 100, 100]), vt=st.none() | st.just(2 * HOUR))
     def lease(self, who: int, size: int, vt: int | None) -> None:
-        self.leased(who, size, vt, self.consumers[who].dequeue_batch(size, vt))
+        found = self.consumers[who].dequeue_batch(size, vt)
+        bury_now(self.consumers[who])
+        self.leased(who, size, vt, found)
 
     @precondition(lambda self: self.leases or self.model.archived)
     @rule(leaps=LEAPS, beating=st.sets(WHO))
