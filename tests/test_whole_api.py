@@ -144,13 +144,14 @@ class Machine(Upkeep):
     @rule(many=MANY, who=WHO, size=st.sampled_from([1, 100]))
     def archive_and_dequeue(self, many: list[int], who: int, size: int) -> None:
         chosen = [self.chosen(which)[1] for which in many]
+        known = self.model.staff.status(self.holders[who]) is not None  # else it registers anew
         done, found = self.consumers[who].archive_and_dequeue(chosen, size)
         bury_now(self.consumers[who])
         assert done == [self.acknowledged(who, message, "archive_batch") for message in chosen]
         mine = {m.id for m in chosen if m.consumer_worker_id == self.holders[who]}
-        plain = self.model.policy in {STANDARD, EXCLUSIVE}
         # Where that is one statement, it leaves alone what it was asked to archive.
-        self.leased(who, size, None, found, mine if plain else set())
+        once = self.model.policy in {STANDARD, EXCLUSIVE} and known
+        self.leased(who, size, None, found, mine if once else set())
 
     @precondition(lambda self: self.model.waiting)
     @rule(many=MANY, act=st.sampled_from(["cancel", "fail"]))
