@@ -74,7 +74,7 @@ def plain(value: Any, began: dt.datetime) -> Any:
 
 
 def revived(value: Any, began: dt.datetime) -> Any:
-    """Give a parameter back from JSON."""
+    """Give a parameter back from JSON; what was an instant of its call is one of this."""
     if isinstance(value, list):
         return [revived(each, began) for each in value]
     if not isinstance(value, dict):
@@ -83,7 +83,9 @@ def revived(value: Any, began: dt.datetime) -> Any:
     if kind == "uuid":
         return uuid.UUID(text_)
     span = dt.timedelta(seconds=text_)
-    return span if kind == "span" else began + span
+    if kind == "span":
+        return span
+    return max(began + span, dt.datetime.now(dt.UTC)) if span > dt.timedelta(0) else began + span
 
 
 def state_of(connection: Connection) -> list[Any]:
