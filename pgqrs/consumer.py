@@ -199,7 +199,8 @@ class Consumer(BoundWorker[ConsumerSteps]):
     def close(self, *, release: bool = True) -> None:
         """Give back what is still held, then stop the worker if nobody else shares it.
 
-        Without `release` leases are left to run out, and their attempts count. Idempotent.
+        Without `release` leases are left to run out, and their attempts count. Where the server
+        cannot be reached the same happens, with a warning in the log and no error. Idempotent.
         """
         try:
             if (

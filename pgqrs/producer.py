@@ -195,7 +195,10 @@ class Producer(BoundWorker[ProducerSteps]):
         return self._steps.rate_limit_status()
 
     def close(self) -> None:
-        """Send the notification that is owed, and stop the worker if nobody else shares it."""
+        """Send the notification that is owed, and stop the worker if nobody else shares it.
+
+        Where the server cannot be reached that is a warning in the log, and no error. Idempotent.
+        """
         if self._ringer is not None and not self._closed:
             self._ringer.close()
         super().close()

@@ -73,7 +73,7 @@ def signing_off() -> Iterator[None]:
     except SchemaMissingError:  # nothing to sign off from
         pass
     except (UnavailableError, OutcomeUnknownError, QueryTimeoutError) as error:
-        _log.warning("a worker could not sign off, and is left to go stale: %s", error)
+        _log.warning("a worker could not sign off, and its leases are left to run out: %s", error)
 
 
 class WorkerUnseenError(InvalidStateError):

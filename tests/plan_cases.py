@@ -325,22 +325,22 @@ LOOKING = [
 EXPIRED = {"default_attempts": 5, "n": 100}
 MAINTAINING = [
     # The walk goes over all expired leases of the queue: `late` has 450, and `behind` 2,000.
-    case(
-        f"{statement.__name__} {queue}",
-        statement,
-        given(queue=queue, **more, **EXPIRED),
-        LEASED,
-        n=n,
-        base=base,
-        each=14,
-    )
-    for statement, more in (
-        (maintain.bury, {"upto": None, "since": None}),
-        (maintain.revive, {"age": SPAN}),
-    )
-    for queue, n, base in ((LATE, 100, 700), (BEHIND, 100, 2500), (IDLE, 0, 20))
-]
-MAINTAINING += [
+    *(
+        case(
+            f"{statement.__name__} {queue}",
+            statement,
+            given(queue=queue, **more, **EXPIRED),
+            LEASED,
+            n=n,
+            base=base,
+            each=14,
+        )
+        for statement, more in (
+            (maintain.bury, {"upto": None, "since": None}),
+            (maintain.revive, {"age": SPAN}),
+        )
+        for queue, n, base in ((LATE, 100, 700), (BEHIND, 100, 2500), (IDLE, 0, 20))
+    ),
     case(
         "bury no further than a lease looked",
         maintain.bury,
@@ -349,7 +349,7 @@ MAINTAINING += [
         n=0,
         base=20,
         each=14,
-    )
+    ),
 ]
 TURN = [
     # What finishing and leasing may read, together.

@@ -300,4 +300,4 @@ def test_the_sign_off_at_the_end(loss: Loss, caplog: pytest.LogCaptureFixture) -
     assert loss.count("SELECT count(*) FROM pgqrs.pgqrs_workers WHERE shutdown_at IS NULL") == 5
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(told) == 2
-    assert all("a worker could not sign off, and is left to go stale: " in each for each in told)
+    assert all("could not sign off, and its leases are left to run out: " in each for each in told)

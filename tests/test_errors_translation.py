@@ -233,6 +233,20 @@ def test_terminated_while_leasing_and_archiving(
         assert [one.id for one in archived] == [message.id]
 
 
+def test_a_transaction_whose_connection_was_lost(producer: Producer, engine: Engine) -> None:
+    """Whoever goes on in it is told each time that it is gone; the next transaction works."""
+    with engine.connect() as host:
+        mine = host.scalar(text("SELECT pg_backend_pid()"))
+        ask(engine, f"SELECT pg_terminate_backend({mine}, 5000)")
+        writing = producer.within(host)
+        said = [str(expect(UnavailableError, lambda: writing.enqueue(SECRET))) for _ in range(3)]
+        assert ["begin anew" in each for each in said] == [False, True, True]
+        host.rollback()
+        producer.within(host).enqueue({})
+        host.commit()
+    assert ask(engine, MESSAGES) == 1
+
+
 def test_anything_else(producer: Producer, engine: Engine) -> None:
     """What has no class of its own is a DatabaseError with its SQLSTATE, not worth a try."""
     with engine.begin() as host:

@@ -203,6 +203,10 @@ def test_a_server_that_forgot_is_noticed(dsn: str) -> None:
         connection.execute(text("UNLISTEN b"))
         with pytest.raises(UnavailableError, match="forgot"):
             ear.check()
+        connection.connection.driver_connection.pgconn.finish()
+        with pytest.raises(UnavailableError, match="lost"), limit.over(connection):
+            pytest.fail("there is no socket to watch")
+        connection.invalidate()
     waker.close()
     limit.close()
     engine.dispose()
