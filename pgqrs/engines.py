@@ -17,7 +17,7 @@ from sqlalchemy import URL, Engine, create_engine, event, exc
 from pgqrs.config import Config
 from pgqrs.cursors import async_cursor_for, cursor_for
 from pgqrs.forking import forget_in_child
-from pgqrs.statement_cache import StatementCache
+from pgqrs.statement_cache import shared
 
 __all__ = ["acquire", "async_options_of", "beside", "options_of", "prepare", "release", "single"]
 
@@ -113,7 +113,7 @@ def _options_of(config: Config, cursor: type) -> dict[str, Any]:
         "paramstyle": "numeric_dollar",
         "hide_parameters": True,
         "skip_autocommit_rollback": True,
-        "execution_options": {"compiled_cache": StatementCache()},
+        "execution_options": {"compiled_cache": shared(config.schema_)},
         "pool_size": size,
         "max_overflow": pooled - size,
         "pool_timeout": config.connection_timeout_seconds,

@@ -6,6 +6,7 @@ once prepared, and as a generic plan; with statistics that are fresh, missing, o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,10 +71,13 @@ def scene(request: pytest.FixtureRequest, explainer: Explainer) -> Scene:
     return Scene(request.param, [row[0] for row in held], [row[1] for row in held])
 
 
-def plans_of(explainer: Explainer, scene: Scene, call: Any) -> Iterator[tuple[str, Plan]]:
+def plans_of(
+    explainer: Explainer, scene: Scene, call: Any, budget: Budget | None = None
+) -> Iterator[tuple[str, Plan]]:
     (sent,) = explainer.capture(lambda connection: call(connection, scene))
-    yield "with values", explainer.custom(sent)
-    yield "prepared", explainer.prepared(sent)
+    allowed = budget.buffers(explainer.version) if budget else math.inf
+    yield "with values", explainer.custom(sent, allowed)
+    yield "prepared", explainer.prepared(sent, allowed)
     if explainer.version >= 16:
         yield "generic", explainer.generic(sent)
 
@@ -97,7 +101,7 @@ def test_a_lease_reads_the_heads_of_three_indexes(
 ) -> None:
     """With 100,000 delayed messages beside it, a lease costs 40 buffers and 14 a message."""
     budget = Budget(n, each=14, base=40, sorted_rows=3 * n)
-    for how, plan in plans_of(explainer, scene, leased(STEADY, n)):
+    for how, plan in plans_of(explainer, scene, leased(STEADY, n), budget):
         assert_good(plan, how, ARMS, budget, explainer.version)
         assert_each_arm_by_its_index(plan)
 
@@ -107,7 +111,7 @@ def test_a_lease_walks_over_no_more_expired_messages_than_it_takes(
 ) -> None:
     """After an outage thousands of leases have run out, and each is looked at when it is taken."""
     budget = Budget(1, each=14, base=40, sorted_rows=3)
-    for how, plan in plans_of(explainer, scene, leased(BEHIND, 1)):
+    for how, plan in plans_of(explainer, scene, leased(BEHIND, 1), budget):
         assert_good(plan, how, ARMS, budget, explainer.version)
 
 
@@ -149,7 +153,7 @@ def test_a_statement_reads_what_it_needs_by_the_index_made_for_it(
     case: Case, scene: Scene, explainer: Explainer
 ) -> None:
     """No scan of a whole table, no sort of one, and buffers in proportion to what it changes."""
-    for how, plan in plans_of(explainer, scene, case.call):
+    for how, plan in plans_of(explainer, scene, case.call, case.budget):
         assert_good(plan, how, case.indexes, case.budget, explainer.version)
 
 

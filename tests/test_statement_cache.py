@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import ColumnElement, event, select, text
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.sql import column, table
 
-from pgqrs import Admin, Producer
-from pgqrs.statement_cache import StatementCache
+from pgqrs import Admin, Config, Producer
+from pgqrs.statement_cache import StatementCache, shared
 
 
 class Key(tuple):  # type: ignore[type-arg]  # noqa: SLOT001 - counts
@@ -21,9 +24,9 @@ class Key(tuple):  # type: ignore[type-arg]  # noqa: SLOT001 - counts
 
 
 def test_a_statement_that_is_known_is_not_hashed() -> None:
-    """One that is alike is found by its shape, and the dialect and the columns count."""
+    """One that is alike is found by its shape, and the kind of dialect and the columns count."""
     cache = StatementCache()
-    dialect, mine, alike, other = object(), Key("a"), Key("a"), Key("b")
+    dialect, mine, alike, other = psycopg.dialect(), Key("a"), Key("a"), Key("b")
     cache[dialect, mine, ("x",)] = 1
     assert cache.get((dialect, mine, ("x",))) == 1
     before = Key.hashed
@@ -32,7 +35,8 @@ def test_a_statement_that_is_known_is_not_hashed() -> None:
     assert cache.get((dialect, alike, ("x",))) == 1
     assert Key.hashed > before
     assert cache.get((dialect, mine, ("y",))) is None
-    assert cache.get((object(), mine, ("x",))) is None
+    assert cache.get((psycopg.dialect(), mine, ("x",))) == 1
+    assert cache.get((psycopg.dialect_async(), mine, ("x",))) is None
     assert cache.get((dialect, other, ("x",)), 7) == 7
 
 
@@ -49,6 +53,20 @@ def test_it_stays_small() -> None:
     assert cache.get(keys[-1]) is None
     with pytest.raises(KeyError):
         cache[keys[-1]]
+
+
+def test_what_one_engine_compiled_the_next_one_finds(dsn: str) -> None:
+    """A run has an engine of its own, and begins with statements that others have sent."""
+    configs = [Config.from_dsn(dsn, max_connections=3 + n) for n in range(2)]
+    found = shared(configs[0].schema_)
+    known: list[list[Any]] = []
+    for config in configs:
+        with Admin(config) as admin:
+            assert admin.list_queues() == []
+        known.append(list(found))
+    assert known[0]
+    assert known[0] == known[1]
+    assert shared("elsewhere") is not found
 
 
 def test_engines_have_one(admin: Admin) -> None:
