@@ -6,8 +6,7 @@ The sync and asyncio classes prepare the same calls and differ only in how they 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
+from typing import Concatenate, Final, Generic, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,8 +19,7 @@ PAUSES: Final = (0.05, 0.2, 1.0)
 """Seconds to wait before a call whose reply was lost is sent again, if it may be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(NamedTuple, Generic[T]):
     """A step, and what its caller needs to know to run it.
 
     `changes`: a lost reply leaves open whether it was done. `repeats`: it may be sent again then,

@@ -37,6 +37,7 @@ class Consumer(BoundWorker[ConsumerSteps]):
 
     _steps_type = ConsumerSteps
     _poller: Poller | None = None
+    _heart: Heartbeat | None = None
 
     @overload
     def dequeue(self, vt: Duration | None = None) -> QueueMessage | None: ...
@@ -239,9 +240,12 @@ class Consumer(BoundWorker[ConsumerSteps]):
         return self.binding
 
     def _keep_alive(self, messages: list[QueueMessage]) -> None:
-        if messages and isinstance(self._own, EngineBinding):
-            heart = self._heartbeat(self._own)
-            heart.keep(self._steps.ledger, self._steps.registration)
+        ledger = self._steps.ledger
+        if not messages or (self._heart is not None and self._heart.keeps(ledger)):
+            return
+        if isinstance(self._own, EngineBinding):
+            self._heart = self._heartbeat(self._own)
+            self._heart.keep(ledger, self._steps.registration)
 
     def _heartbeat(self, own: EngineBinding) -> Heartbeat:
         return heartbeat_for(own.engine, own.apart, own.config.heartbeat_interval_seconds)

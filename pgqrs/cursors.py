@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from psycopg import AsyncRawCursor, RawCursor
@@ -13,15 +14,38 @@ __all__ = ["async_cursor_for", "cursor_for"]
 _NOTHING: Final = (None,) * 5
 
 
-def _described(result: Any) -> list[tuple[Any, ...]] | None:
-    # What SQLAlchemy reads of a column, as PEP 249 has it. psycopg's own columns know more, and
-    # making them costs 35 µs of a lease.
-    if result is None or not result.nfields:
-        return None
-    return [
-        (result.fname(place).decode(), result.ftype(place), *_NOTHING)
-        for place in range(result.nfields)
-    ]
+class Columns(Sequence[tuple[Any, ...]]):
+    """What SQLAlchemy reads of columns, as PEP 249 has it; made when it is read.
+
+    Of a statement that it knows it only asks whether there are any. psycopg's own columns know
+    more, and making them costs 35 µs of a lease.
+    """
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+
+    def __len__(self) -> int:
+        count: int = self._result.nfields
+        return count
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._all()[place]
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._all())
+
+    def _all(self) -> list[tuple[Any, ...]]:
+        result = self._result
+        return [
+            (result.fname(place).decode(), result.ftype(place), *_NOTHING)
+            for place in range(result.nfields)
+        ]
+
+
+def _described(result: Any) -> Columns | None:
+    return Columns(result) if result is not None and result.nfields else None
 
 
 class PlainCursor(RawCursor[Any]):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import select
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from psycopg import RawServerCursor
@@ -39,6 +41,8 @@ _OF_ASYNCPG: Final = {
     "prepared_statement_name_func": "",
     "statement_cache_size": "",
 }
+
+_HAS_NEWS: Final = "pgqrs_has_news"  # in the pool's notes on a connection
 
 _counts: Final[dict[Config, tuple[Engine, int]]] = {}
 _lock = threading.Lock()
@@ -132,13 +136,14 @@ def prepare(engine: Engine, server_cursor: type) -> None:
 
     @event.listens_for(engine, "connect")
     def equip(_dbapi: Any, record: Any) -> None:
-        record.driver_connection.server_cursor_factory = server_cursor
+        connection = record.driver_connection
+        connection.server_cursor_factory = server_cursor
+        record.info[_HAS_NEWS] = _asking(connection.fileno())
 
     @event.listens_for(engine, "checkout")
     def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
-        connection = record.driver_connection
-        is_open = connection.pgconn.transaction_status != TransactionStatus.IDLE
-        if connection.closed or is_open or _readable(connection.fileno()):
+        status = record.driver_connection.pgconn.transaction_status  # of a lost one unknown
+        if status != TransactionStatus.IDLE or record.info[_HAS_NEWS]():
             raise exc.DisconnectionError
 
 
@@ -166,12 +171,13 @@ def _connect_args(config: Config) -> dict[str, Any]:
     return arguments
 
 
-def _readable(descriptor: int) -> bool:
+def _asking(descriptor: int) -> Callable[[], object]:
+    """Give what says whether there is anything to read there."""
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
-        return bool(poll.poll(0))
-    return bool(select.select([descriptor], [], [], 0)[0])
+        return partial(poll.poll, 0)
+    return lambda: select.select([descriptor], [], [], 0)[0]
 
 
 class _Engines:

@@ -49,6 +49,11 @@ class Heartbeat:
             self._interval = interval
             self._wake.set()
 
+    def keeps(self, ledger: Ledger) -> bool:
+        """Say whether it beats for this ledger's worker."""
+        thread = self._thread
+        return ledger in self._kept and thread is not None and thread.is_alive()
+
     def keep(self, ledger: Ledger, registration: Registration) -> None:
         """Beat for this worker from now on, while its ledger holds a lease."""
         with self._lock:

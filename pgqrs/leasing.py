@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
 
-from pgqrs.floor import Bounds, Floor
+from pgqrs.floor import Floor
 from pgqrs.operations import lease as operations
 from pgqrs.operations import settle
 from pgqrs.operations.acknowledge import Fence
@@ -38,18 +37,21 @@ class Leaser:
         self._to_bury: Burial | None = None
         self._bury_from = 0.0  # when to bury again
         self._steps = steps
+        self._usual = Terms(
+            size=1,
+            timeout=None,
+            default_timeout=dt.timedelta(seconds=steps.config.default_lock_time_seconds),
+            default_attempts=steps.config.max_attempts,
+        )
 
     def terms(self, size: int, vt: Duration | None) -> Terms:
         """Give the terms of a lease of up to `size` messages. Raises ValueError."""
         if size < 1:
             raise ValueError(f"a batch has at least 1 message, not {size}")
-        config = self._steps.config
-        return Terms(
-            size=min(size, config.max_batch_size),
-            timeout=None if vt is None else span(vt),
-            default_timeout=dt.timedelta(seconds=config.default_lock_time_seconds),
-            default_attempts=config.max_attempts,
-        )
+        if size == 1 and vt is None:
+            return self._usual
+        size = min(size, self._steps.config.max_batch_size)
+        return self._usual._replace(size=size, timeout=None if vt is None else span(vt))
 
     def lease(self, connection: Connection, terms: Terms) -> Lease:
         """Lease, registering if need be. Raises QueueNotFoundError.
@@ -77,19 +79,18 @@ class Leaser:
             # What is finished holds others back until it is gone.
             done = settle.finish_many(connection, self._steps.schema, holder[1], finishes)
             return done, self.lease(connection, terms)
-        bounds = self._bounds()
+        bounded = self._bounded(terms)
         held, lease = settle.finish_and_lease(
-            connection, self._steps.schema, holder, finishes, terms._replace(bounds=bounds)
+            connection, self._steps.schema, holder, finishes, bounded
         )
-        lease = self._noted(connection, lease, terms, bounds)
+        lease = self._noted(connection, lease, bounded)
         if lease.worker_status is None or lease.queue_paused is None:
             lease = self.lease(connection, terms)
         return held, lease
 
     def _lease(self, connection: Connection, terms: Terms) -> Lease:
-        bounds = self._bounds()
-        lease = self._once(connection, terms._replace(bounds=bounds))
-        return self._noted(connection, lease, terms, bounds)
+        bounded = self._bounded(terms)
+        return self._noted(connection, self._once(connection, bounded), bounded)
 
     def _once(self, connection: Connection, terms: Terms) -> Lease:
         holder, policy = self._steps.register(connection), self._steps.registration.policy
@@ -119,16 +120,16 @@ class Leaser:
 
         return _with(lease, widely)
 
-    def _bounds(self) -> Bounds | None:
-        return None if self._steps.joined else self.floor.bounds()
+    def _bounded(self, terms: Terms) -> Terms:
+        bounds = None if self._steps.joined else self.floor.bounds()
+        return terms if bounds is None else terms._replace(bounds=bounds)
 
-    def _noted(
-        self, connection: Connection, lease: Lease, terms: Terms, bounds: Bounds | None
-    ) -> Lease:
+    def _noted(self, connection: Connection, lease: Lease, terms: Terms) -> Lease:
         self.floor.found(lease.messages, terms.size, lease.looked_for)
-        missing = terms.size - len(lease.messages)
+        missing, bounds = terms.size - len(lease.messages), terms.bounds
         if bounds is not None and missing:
-            lease = _with(lease, lambda: self._once(connection, terms._replace(size=missing)))
+            everywhere = terms._replace(size=missing, bounds=None)
+            lease = _with(lease, lambda: self._once(connection, everywhere))
             bounds = None
         if lease.bury_upto is not None:
             self._to_bury = Burial(lease.bury_upto, None if bounds is None else bounds.since)
@@ -153,4 +154,4 @@ def _with(lease: Lease, again: Callable[[], Lease]) -> Lease:
         if lease.messages:  # which are leased; the next call meets what is wrong
             return lease
         raise
-    return replace(more, messages=in_order(lease.messages + more.messages))
+    return more._replace(messages=in_order(lease.messages + more.messages))

@@ -129,7 +129,7 @@ class ProducerSteps(WorkerSteps):
         except BaseException as error:
             sent.done(error)
             raise
-        return replace(call_, step=sent.around(call_.step))
+        return call_._replace(step=sent.around(call_.step))
 
     def _traced_parts(
         self, sent: hook.Sent, envelope: Envelope, payloads: Iterable[Any], sending: Sending

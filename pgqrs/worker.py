@@ -11,7 +11,6 @@ import contextlib
 import logging
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -237,7 +236,7 @@ class BoundWorker(Registered[S], LivingWorker):
             try:
                 return self.binding.run(call_)
             except TogetherError:
-                call_ = replace(call_, together=True)
+                call_ = call_._replace(together=True)
         self._register_apart()
         try:
             return self.binding.run(call_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from pgqrs.aio.binding import AsyncBinding, AsyncEngineBinding, AsyncJoined, bound, joined
@@ -76,7 +75,7 @@ class AsyncBoundWorker(Registered[S], AsyncLivingWorker):
             try:
                 return await self.binding.run(call_)
             except TogetherError:
-                call_ = replace(call_, together=True)
+                call_ = call_._replace(together=True)
         await self._register_apart()
         try:
             return await self.binding.run(call_)

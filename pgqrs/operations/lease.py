@@ -6,7 +6,6 @@ import datetime as dt
 import random
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -73,8 +72,7 @@ class Burial(NamedTuple):
     since: dt.datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """What a lease gave, and what it read of worker and queue: None where there is no such row.
 
     `next_due` is read only where nothing was leased: in how long something is due by itself.

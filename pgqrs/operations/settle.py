@@ -6,7 +6,7 @@ import datetime as dt
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import Connection
 
@@ -35,8 +35,7 @@ __all__ = [
 _LONGEST_TEXT: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """A lease that ends in the archive: under which status, with which result or error (JSON)."""
 
     fence: Fence

@@ -12,7 +12,6 @@ from typing import Any, Final
 from pgqrs.operations.acknowledge import Fence, fence_of
 from pgqrs.operations.settle import Failure, Finish, error_text, output_text
 from pgqrs.outcome import Dead, Done, Retry
-from pgqrs.quick import quick
 from pgqrs.types import QueueMessage, span
 
 __all__ = [
@@ -145,9 +144,6 @@ def left_alone(tasks: Iterable[Task]) -> set[Fence]:
     return {fence_of(m) for task in tasks if task.timed_out or task.ends for m in task.messages}
 
 
-_finish: Final[Callable[[Fence], Finish]] = quick(Finish)
-
-
 def settled(task: Task, result: Any, failed: Failed) -> list[Settlement]:
     """Give how each lease of a task ends, from what its handler returned or raised.
 
@@ -159,7 +155,7 @@ def settled(task: Task, result: Any, failed: Failed) -> list[Settlement]:
     if not task.batch:
         return [_settlement(task.messages[0], result, failed)]
     if result is None:
-        return list(map(_finish, map(fence_of, task.messages)))
+        return list(map(Finish, map(fence_of, task.messages)))
     if isinstance(result, BaseException | Dead | Retry):
         return [_settlement(message, result, failed) for message in task.messages]
     each = list(result) if isinstance(result, list | tuple) else []
@@ -171,7 +167,7 @@ def settled(task: Task, result: Any, failed: Failed) -> list[Settlement]:
 
 def _settlement(message: QueueMessage, result: Any, failed: Failed) -> Settlement:
     if result is None:
-        return _finish(fence_of(message))
+        return Finish(fence_of(message))
     if not isinstance(result, BaseException):
         try:
             return _ending(fence_of(message), result)
