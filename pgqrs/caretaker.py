@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pgqrs.config import Config
+from pgqrs.cursors import take_time
 from pgqrs.errors import PgqrsError
 from pgqrs.operations import maintain
 from pgqrs.operations.maintain import MaintenanceTerms
@@ -111,7 +112,8 @@ class Caretaker:
             stale = dt.timedelta(seconds=config.stale_after_seconds)
             terms = MaintenanceTerms(config.max_attempts, stale)
             done = maintain.maintain(connection, schema, terms)
-        if not config.pooler:  # behind one the connection is not ours alone, and has no limit
+        take_time(connection)
+        if not config.pooler:  # behind one the server's connection is not ours alone
             maintain.take_time(connection)
         vacuumed = maintain.vacuum(connection, schema, _DEAD_ROWS)
         if vacuumed or done != Maintenance():

@@ -82,7 +82,8 @@ class Config(BaseModel):
     query_timeout_seconds: Seconds = 30
     """How long one statement may run, behind a pooler with the waiting for a server.
 
-    And, by TCP on Linux, how long what was sent may stay unheard before the connection is given up.
+    Where the server hangs, the client cuts the connection four seconds later. And, by TCP on
+    Linux, how long what was sent may stay unheard before the connection is given up.
     """
 
     default_lock_time_seconds: Seconds = 30

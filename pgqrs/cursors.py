@@ -1,4 +1,4 @@
-"""The cursors of pgqrs's own connections: psycopg's, with less to say and, if asked, a limit."""
+"""The cursors of pgqrs's own connections: psycopg's, with less to say, and a limit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from psycopg import AsyncRawCursor, RawCursor
+from sqlalchemy import Connection
 
 from pgqrs.deadline import watch
 
-__all__ = ["async_cursor_for", "cursor_for"]
+__all__ = ["async_cursor_for", "cursor_for", "take_time"]
 
 _NOTHING: Final = (None,) * 5
 
@@ -66,11 +67,8 @@ class AsyncPlainCursor(AsyncRawCursor[Any]):
         return _described(self.pgresult)
 
 
-def cursor_for(limit: float | None) -> type[PlainCursor]:
-    """Give the class of cursors whose statements may take `limit` seconds; None: as they like."""
-    if limit is None:
-        return PlainCursor
-    seconds = limit
+def cursor_for(seconds: float) -> type[PlainCursor]:
+    """Give the class of cursors whose statements may take so many seconds."""
 
     class LimitedCursor(PlainCursor):
         def execute(self, *args: Any, **kwargs: Any) -> Any:
@@ -84,11 +82,8 @@ def cursor_for(limit: float | None) -> type[PlainCursor]:
     return LimitedCursor
 
 
-def async_cursor_for(limit: float | None) -> type[AsyncPlainCursor]:
+def async_cursor_for(seconds: float) -> type[AsyncPlainCursor]:
     """Give the same for asyncio."""
-    if limit is None:
-        return AsyncPlainCursor
-    seconds = limit
 
     class LimitedCursor(AsyncPlainCursor):
         async def execute(self, *args: Any, **kwargs: Any) -> Any:
@@ -100,3 +95,14 @@ def async_cursor_for(limit: float | None) -> type[AsyncPlainCursor]:
                 await super().executemany(*args, **kwargs)
 
     return LimitedCursor
+
+
+def take_time(connection: Connection) -> None:
+    """Let statements of a connection that nobody else gets take as long as they like.
+
+    On a connection of a host's engine there is no limit of ours.
+    """
+    raw: Any = connection.connection.driver_connection
+    kind = getattr(raw, "cursor_factory", None)
+    if isinstance(kind, type) and issubclass(kind, PlainCursor):
+        raw.cursor_factory = PlainCursor

@@ -1,18 +1,18 @@
-"""A time limit on statements that the client keeps, for connections where the server cannot.
+"""A time limit on statements that the client keeps, where the server does not.
 
-Behind a pooler no `statement_timeout` can be set for one client. One thread of the process watches
-all statements: past its limit one is cancelled, as the server itself would have done, and where
-that reaches nobody (the pooler has no server for us yet, or is gone) the connection is shut down.
+Behind a pooler no `statement_timeout` can be set for one client, and a server or proxy that hangs
+keeps none. One thread of the process watches all statements: past its limit one is cancelled, as
+the server itself would have done, and where that reaches nobody the connection is shut down.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from pgqrs.forking import forget_in_child
@@ -31,15 +31,26 @@ class _Conn(Protocol):
     def get_cancel(self) -> Any: ...
 
 
-class _Statement:
-    """One that is under way: until when it may be, and the thread that cancels it."""
+class Statement:
+    """One that is under way in a `with` block: until when, and the thread that cancels it."""
 
-    __slots__ = ("cancelling", "connection", "until")
+    __slots__ = ("_watch", "cancelling", "connection", "seconds", "until")
 
-    def __init__(self, connection: _Conn, until: float) -> None:
+    def __init__(self, watch: DeadlineWatch, connection: _Conn, seconds: float) -> None:
+        self._watch = watch
         self.connection = connection
-        self.until = until
+        self.seconds = seconds
+        self.until = 0.0
         self.cancelling: threading.Thread | None = None
+
+    def __enter__(self) -> None:
+        self.until = time.monotonic() + self.seconds
+        self._watch.begin(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.forget(self)
+        if self.cancelling is not None:  # or it might hit the next statement
+            self.cancelling.join(GRACE)
 
     def end(self) -> None:
         """Cancel it, or shut its connection down if it was cancelled before."""
@@ -56,7 +67,11 @@ class _Statement:
 
 
 class DeadlineWatch:
-    """The statements under way, and the thread that looks after them, started by the first."""
+    """The statements under way, and the thread that looks after them, started by the first.
+
+    It looks again before any statement that begins meanwhile can be late, so that hardly one has
+    to wake it: that would cost more than the rest.
+    """
 
     def __init__(self) -> None:
         self.after_fork_in_child()
@@ -65,29 +80,31 @@ class DeadlineWatch:
     def after_fork_in_child(self) -> None:
         """Forget the statements and the thread, which are the parent's."""
         self._changed = threading.Condition()
-        self._under_way: set[_Statement] = set()
-        self._next_look: float | None = None  # none: asleep until told
+        self._under_way: set[Statement] = set()
+        self._shortest = math.inf  # of all limits, in seconds
+        self._next_look = 0.0
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def over(self, connection: _Conn, seconds: float) -> Iterator[None]:
-        """Limit the time of the block, which is one statement on this libpq connection."""
-        statement = _Statement(connection, time.monotonic() + seconds)
+    def over(self, connection: _Conn, seconds: float) -> Statement:
+        """Limit the time of a `with` block, which is one statement on this libpq connection."""
+        return Statement(self, connection, seconds)
+
+    def begin(self, statement: Statement) -> None:
+        """Look after a statement from now on."""
         with self._changed:
             self._under_way.add(statement)
+            self._shortest = min(self._shortest, statement.seconds)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._look, name="pgqrs-deadlines")
                 self._thread.daemon = True
                 self._thread.start()
-            elif self._next_look is None or statement.until < self._next_look:
+            elif statement.until < self._next_look:
                 self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._under_way.discard(statement)
-            if statement.cancelling is not None:  # or it might hit the next statement
-                statement.cancelling.join(GRACE)
+
+    def forget(self, statement: Statement) -> None:
+        """Look after it no more."""
+        with self._changed:
+            self._under_way.discard(statement)
 
     def _look(self) -> None:
         changed = self._changed
@@ -97,8 +114,9 @@ class DeadlineWatch:
                 for statement in self._under_way:
                     if statement.until <= now:
                         statement.end()
-                self._next_look = min((each.until for each in self._under_way), default=None)
-                changed.wait(None if self._next_look is None else max(self._next_look - now, 0))
+                soonest = min((each.until for each in self._under_way), default=math.inf)
+                self._next_look = min(soonest, now + self._shortest)
+                changed.wait(max(self._next_look - now, 0))
 
 
 def _quietly(cancel: Any) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import URL, Engine, create_engine, event, exc
 
 from pgqrs.config import Config
 from pgqrs.cursors import async_cursor_for, cursor_for
+from pgqrs.deadline import GRACE
 from pgqrs.forking import forget_in_child
 from pgqrs.statement_cache import shared
 
@@ -103,9 +104,9 @@ def async_options_of(config: Config) -> dict[str, Any]:
     return _options_of(config, async_cursor_for(_limit(config)))
 
 
-def _limit(config: Config) -> float | None:
-    """Give the limit on statements that the client keeps; on direct connections the server does."""
-    return config.query_timeout_seconds if config.pooler else None
+def _limit(config: Config) -> float:
+    """Give the limit on statements that the client keeps, where the server has not done so."""
+    return config.query_timeout_seconds + (0.0 if config.pooler else GRACE)
 
 
 def _options_of(config: Config, cursor: type) -> dict[str, Any]:

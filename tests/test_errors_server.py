@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 import pytest
@@ -22,7 +24,10 @@ from pgqrs import (
     PgqrsError,
     Producer,
     UnavailableError,
+    deadline,
+    engines,
 )
+from pgqrs.aio import AsyncProducer
 from pgqrs.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.matrix
@@ -142,6 +147,64 @@ def test_frozen_server(server: EmbeddedPostgres, here: Config) -> None:
         finally:
             os.kill(server.pid, signal.SIGCONT)
         producer.enqueue({})
+
+
+@pytest.fixture
+def impatient(here: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A configuration whose statements are given up soon, by server and client alike."""
+    for module in (engines, deadline):
+        monkeypatch.setattr(module, "GRACE", 0.2)
+    return here.model_copy(update={"query_timeout_seconds": 0.3})
+
+
+@contextmanager
+def hanging(host: Engine) -> Iterator[None]:
+    """Have the server's processes of pgqrs's connections neither work nor end."""
+    ours = "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name = 'pgqrs'"
+    pids = ask(host, ours)
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_connection_that_hangs(impatient: Config, host: Engine) -> None:
+    """A server that took a statement and never answers is not waited for, and is asked anew."""
+    with Producer(impatient, "q") as producer, Consumer(impatient, "q") as consumer:
+        producer.enqueue(1)
+        with hanging(host), pytest.raises(OutcomeUnknownError):
+            producer.enqueue(2)
+        first = consumer.dequeue()
+        assert first is not None
+        with hanging(host), pytest.raises(UnavailableError):
+            consumer.dequeue()
+        consumer.heartbeat()
+        with hanging(host):  # an acknowledgement is sent again, on a new connection
+            assert consumer.archive(first).id == first.id
+
+
+def test_a_connection_that_hangs_under_asyncio(impatient: Config, host: Engine) -> None:
+    """The same there, and the event loop goes on meanwhile."""
+
+    async def life() -> int:
+        turns = 0
+        async with AsyncProducer(impatient, "q") as producer:
+            await producer.enqueue(1)
+            with hanging(host):
+                waiting = asyncio.create_task(producer.enqueue(2))
+                while not waiting.done():
+                    await asyncio.sleep(0.01)
+                    turns += 1
+                with pytest.raises(OutcomeUnknownError):
+                    await waiting
+            await producer.enqueue(3)
+        return turns
+
+    assert asyncio.run(life()) > 5
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

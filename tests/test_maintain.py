@@ -11,11 +11,22 @@ import pytest
 from line import Line
 from settings import shows
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from waiting import ask, until
 
 import pgqrs
-from pgqrs import Admin, Archive, Config, Consumer, Maintenance, Producer, caretaker
+from pgqrs import (
+    Admin,
+    Archive,
+    Config,
+    Consumer,
+    Maintenance,
+    Producer,
+    caretaker,
+    cursors,
+    engines,
+)
 from pgqrs.aio import AsyncAdmin
 from pgqrs.cli import app as cli
 from pgqrs.embedded import EmbeddedPostgres
@@ -235,6 +246,21 @@ def test_dead_rows_are_vacuumed(server: EmbeddedPostgres, monkeypatch: pytest.Mo
             until(vacuumed)
             consumer.stop()
             work.join(20)
+
+
+def test_a_vacuum_may_take_its_time(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its own connection it has no limit, of the server's or of ours."""
+    monkeypatch.setattr(engines, "GRACE", 0.1)
+    engine = engines.single(Config.from_dsn(dsn, query_timeout_seconds=0.1))
+    with engine.connect() as connection:
+        with pytest.raises(DBAPIError, match="statement timeout"):
+            connection.execute(text("SELECT pg_sleep(0.6)"))
+        maintain.take_time(connection)
+        with pytest.raises(DBAPIError, match="user request"):
+            connection.execute(text("SELECT pg_sleep(0.6)"))
+        cursors.take_time(connection)
+        connection.execute(text("SELECT pg_sleep(0.6)"))
+    engine.dispose()
 
 
 def test_who_may_not_vacuum_does_the_rest(server: EmbeddedPostgres) -> None:
