@@ -18,6 +18,7 @@ from pgqrs.call import PAUSES, Call
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.joining import AT_ONCE, entered
+from pgqrs.statement_cache import cache_of
 from pgqrs.translation import translated
 
 __all__ = [
@@ -79,10 +80,11 @@ class EngineBinding(Binding):
         self.config = config
         self.owned = owned
         # The same pool, and nothing of the host's engine is changed.
-        autocommit = engine.execution_options(isolation_level="AUTOCOMMIT", **AT_ONCE)
+        how = AT_ONCE if owned else {**AT_ONCE, "compiled_cache": cache_of(engine)}
+        autocommit = engine.execution_options(isolation_level="AUTOCOMMIT", **how)
         # Our own engines are so from the start, and setting it anew costs 20 µs a call.
         self._autocommit = engine if owned else autocommit
-        self._transactional = engine.execution_options(isolation_level="READ COMMITTED", **AT_ONCE)
+        self._transactional = engine.execution_options(isolation_level="READ COMMITTED", **how)
 
     def run(self, call: Call[T]) -> T:
         for pause in PAUSES if call.repeats else ():
@@ -101,6 +103,7 @@ class EngineBinding(Binding):
             pool=self.engine.pool.recreate(),
             isolation_level="AUTOCOMMIT",
             paramstyle=self.engine.dialect.paramstyle,  # its connections may be made for that
+            execution_options={"compiled_cache": cache_of(self.engine)},
         )
 
     def waiting(self) -> Engine:

@@ -10,13 +10,17 @@ with 12 ms of that. Those of pgqrs differ in nothing that a statement's text dep
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, MutableMapping
 from functools import cache
 from typing import Any, Final
 
-__all__ = ["StatementCache", "shared"]
+from sqlalchemy import Engine
+
+__all__ = ["StatementCache", "cache_of", "shared"]
 
 _MOST: Final = 500
+_hosts: Final[MutableMapping[Any, StatementCache]] = weakref.WeakKeyDictionary()
 
 
 class StatementCache(MutableMapping[Any, Any]):
@@ -66,6 +70,12 @@ class StatementCache(MutableMapping[Any, Any]):
 def shared(schema: str) -> StatementCache:  # noqa: ARG001 - one for each
     """Give the one for all engines that pgqrs makes for a schema, kept like its statements."""
     return StatementCache()
+
+
+def cache_of(engine: Engine) -> StatementCache:
+    """Give the one for what pgqrs sends on a host's engine, which keeps its own for its own."""
+    found = _hosts.get(engine.dialect)
+    return found if found is not None else _hosts.setdefault(engine.dialect, StatementCache())
 
 
 def _short(key: Any) -> tuple[Any, ...]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 import pytest
-from sqlalchemy import ColumnElement, event, select, text
+from sqlalchemy import ColumnElement, create_engine, event, select, text
 from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.sql import column, table
+from waiting import ask
 
 from pgqrs import Admin, Config, Producer
-from pgqrs.statement_cache import StatementCache, shared
+from pgqrs.aio import AsyncProducer
+from pgqrs.statement_cache import StatementCache, cache_of, shared
+
+STREAMS: Final = {"stream_results": True}  # how a host may like its own results
 
 
 class Key(tuple):  # type: ignore[type-arg]  # noqa: SLOT001 - counts
@@ -93,3 +99,29 @@ def test_engines_have_one(admin: Admin) -> None:
     assert len(set(compiled[:4])) == 1
     with Producer(admin, "q1") as producer:
         assert [producer.enqueue(n).payload for n in range(3)] == [0, 1, 2]
+
+
+def test_a_hosts_engine_keeps_its_own_for_its_own(dsn: str, admin: Admin) -> None:
+    """What pgqrs sends there is in a cache of pgqrs's, the same for all objects of the engine."""
+    admin.create_queue("q")
+    host = create_engine(Config.from_dsn(dsn).url)
+    again = host.execution_options(logging_token="again")
+    for engine in (host, again):
+        with Producer(engine, "q") as producer:
+            producer.enqueue(1)
+        assert cache_of(engine) is cache_of(host)
+    assert len(cache_of(host)) > 0
+    assert not host._compiled_cache  # type: ignore[attr-defined]
+    host.dispose()
+
+    async def life() -> int:
+        twin = create_async_engine(Config.from_dsn(dsn).url, execution_options=STREAMS)
+        async with AsyncProducer(twin, "q") as producer:
+            await producer.enqueue(2)
+            await producer.batch_enqueue([3, 4])
+        assert not twin.sync_engine._compiled_cache  # type: ignore[attr-defined]
+        await twin.dispose()
+        return len(cache_of(twin.sync_engine))
+
+    assert asyncio.run(life()) > 0
+    assert ask(admin.pool, "SELECT count(*) FROM pgqrs.pgqrs_messages") == 5

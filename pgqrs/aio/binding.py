@@ -25,7 +25,8 @@ from pgqrs.aio import engines
 from pgqrs.call import PAUSES, Call
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
-from pgqrs.joining import entered
+from pgqrs.joining import AT_ONCE, entered
+from pgqrs.statement_cache import cache_of
 from pgqrs.translation import translated
 
 __all__ = [
@@ -75,6 +76,12 @@ class AsyncEngineBinding(AsyncBinding):
         self.source = source
         self.config = config
         self._closed = False
+        # The same pool, and nothing of the host's engine is changed; our own are so already.
+        self._how = AT_ONCE
+        self._autocommit: AsyncEngine | None = None
+        if isinstance(source, AsyncEngine):
+            self._how = {**AT_ONCE, "compiled_cache": cache_of(source.sync_engine)}
+            self._autocommit = source.execution_options(isolation_level="AUTOCOMMIT", **self._how)
 
     @property
     def engine(self) -> AsyncEngine:
@@ -119,15 +126,14 @@ class AsyncEngineBinding(AsyncBinding):
             await engines.release(self.source)
 
     async def _run_once(self, call: Call[T]) -> T:
-        level = "READ COMMITTED" if call.together else "AUTOCOMMIT"
-        engine = self.engine
-        if call.together or not isinstance(self.source, engines.Engines):  # ours are so already
-            engine = engine.execution_options(isolation_level=level)
         with translated(self.schema, changes=call.changes):
             if call.together:
+                engine = self.engine.execution_options(
+                    isolation_level="READ COMMITTED", **self._how
+                )
                 async with engine.begin() as connection:
                     return await connection.run_sync(call.step)
-            async with engine.connect() as connection:
+            async with (self._autocommit or self.engine).connect() as connection:
                 return await connection.run_sync(call.step)
 
 
