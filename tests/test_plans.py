@@ -22,6 +22,7 @@ from plan_cases import (
     PK,
     READY,
     STEADY,
+    TURN,
     Budget,
     Case,
     Scene,
@@ -136,6 +137,23 @@ def assert_each_arm_by_its_index(plan: Plan) -> None:
     arms = {"ready": READY, "delayed": DELAYED, "expired": LEASED}
     for arm, index in arms.items():
         assert plan.indexes_in(arm) - {PK} == {index}, f"{arm}\n{plan.text}"
+
+
+def test_a_turn_finishes_before_it_leases(scene: Scene, explainer: Explainer) -> None:
+    """A lease locks rows of others for a moment: two turns that lease first wait in a circle.
+
+    Whether a worker may lease is read before each arm looks, and that waits for the finishing.
+    """
+    for how, plan in plans_of(explainer, scene, TURN[0].call):
+        me = Plan(plan.ctes()["me"], "").nodes()
+        assert "gone" in {node.get("CTE Name") for node in me}, f"{how}\n{plan.text}"
+        for arm in ("ready", "delayed", "expired"):
+            (once,) = [
+                node["One-Time Filter"]
+                for node in Plan(plan.ctes()[arm], "").nodes()
+                if "One-Time Filter" in node
+            ]
+            assert "InitPlan" in once or "$" in once, f"{how}: {once}"
 
 
 def test_a_lease_is_planned_once(explainer: Explainer) -> None:

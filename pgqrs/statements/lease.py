@@ -118,6 +118,7 @@ def leasing(
     t: Tables,
     *more: ColumnElement[Any],
     spares: Select[Any] | None = None,
+    after: CTE | None = None,
     bounded: bool = False,
     policy: QueuePolicy = QueuePolicy.STANDARD,
     line: Line | None = None,
@@ -125,11 +126,12 @@ def leasing(
 ) -> Any:
     """Build a lease whose rows have `more` columns at their end.
 
-    `spares` gives ids that are left alone: the same statement does something else with them. `line`
+    `spares` gives ids that are left alone: the same statement does something else with them, and it
+    has done `after` before the lease locks anything. `line`
     says where to look for ready ones, and which may be leased; `who` leases, and whether it may:
     without it, that is looked up.
     """
-    me, may = who or _anybody(t)
+    me, may = who or _anybody(t, after)
     others = [] if spares is None else [unestimated(t.messages.c.id.not_in(spares))]
     arms = _arms(t, me, [may, *others], bounded=bounded, line=line)
     best = _best(t, arms, line, bounded=bounded)
@@ -144,8 +146,8 @@ def leasing(
     return rows.add_cte(_promoted(t, arms[1:], best))
 
 
-def _anybody(t: Tables) -> tuple[CTE, ColumnElement[bool]]:
-    me = _me(t)
+def _anybody(t: Tables, after: CTE | None) -> tuple[CTE, ColumnElement[bool]]:
+    me = _me(t, after)
     return me, select(me.c.may).scalar_subquery()
 
 
@@ -192,14 +194,17 @@ def _next_due(t: Tables) -> ColumnElement[Any]:
     return func.least(*heads) - func.clock_timestamp()
 
 
-def _me(t: Tables) -> CTE:
+def _me(t: Tables, after: CTE | None = None) -> CTE:
     one = select(literal_column("1")).subquery("one")
     w, q = t.workers, t.queues
+    may = (w.c.status == literal_column("'ready'", Text)) & ~q.c.paused
+    if after is not None:  # a count needs all of it
+        may &= select(func.count() >= literal_column("0")).select_from(after).scalar_subquery()
     return (
         select(
             w.c.status,
             q.c.paused,
-            ((w.c.status == literal_column("'ready'", Text)) & ~q.c.paused).label("may"),
+            may.label("may"),
             q.c.lease_ct,
             func.coalesce(
                 bindparam("timeout", type_=Interval),

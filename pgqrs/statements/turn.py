@@ -49,6 +49,7 @@ def _turn(t: Tables, *, bounded: bool = False) -> Executable:
     mids = numbers("mids", BigInteger)
     some = case((func.count() < func.cardinality(mids), func.array_agg(gone.c.id)))
     held = select(func.coalesce(some, case((func.count() == 0, _NONE)))).select_from(gone)
-    rows = leasing(t, held.scalar_subquery(), spares=select(func.unnest(mids)), bounded=bounded)
+    spares = select(func.unnest(mids))
+    rows = leasing(t, held.scalar_subquery(), spares=spares, after=gone, bounded=bounded)
     statement: Executable = rows.add_cte(*kept(t, gone, terms_of(t, gone)))
     return statement
