@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+from psycopg import Error
+
 from pgqrs.forking import forget_in_child
 
 __all__ = ["GRACE", "DeadlineWatch", "watch"]
@@ -55,15 +57,20 @@ class Statement:
     def end(self) -> None:
         """Cancel it, or shut its connection down if it was cancelled before."""
         if self.cancelling is None:
-            cancel = self.connection.get_cancel().cancel
-            self.cancelling = threading.Thread(target=_quietly, args=(cancel,), daemon=True)
+            self.cancelling = threading.Thread(target=self._cancel, daemon=True)
             self.cancelling.start()
             self.until += GRACE
             return
-        self.until = float("inf")
-        descriptor = self.connection.socket
-        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as silent:
+        self.until = math.inf
+        with (
+            suppress(OSError, Error),  # of a connection that is closed
+            socket.socket(fileno=os.dup(self.connection.socket)) as silent,
+        ):
             silent.shutdown(socket.SHUT_RDWR)
+
+    def _cancel(self) -> None:
+        with suppress(Exception):  # whoever cannot be told is shut down soon
+            self.connection.get_cancel().cancel()
 
 
 class DeadlineWatch:
@@ -117,11 +124,6 @@ class DeadlineWatch:
                 soonest = min((each.until for each in self._under_way), default=math.inf)
                 self._next_look = min(soonest, now + self._shortest)
                 changed.wait(max(self._next_look - now, 0))
-
-
-def _quietly(cancel: Any) -> None:
-    with suppress(Exception):  # whoever cannot be told is shut down soon
-        cancel()
 
 
 watch: Final = DeadlineWatch()
