@@ -16,11 +16,12 @@ from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import Engine
+from sqlalchemy.pool import Pool
 
 __all__ = ["StatementCache", "cache_of", "shared"]
 
 _MOST: Final = 500
-_hosts: Final[MutableMapping[Any, StatementCache]] = weakref.WeakKeyDictionary()
+_hosts: Final[MutableMapping[Pool, StatementCache]] = weakref.WeakKeyDictionary()
 
 
 class StatementCache(MutableMapping[Any, Any]):
@@ -74,8 +75,9 @@ def shared(schema: str) -> StatementCache:  # noqa: ARG001 - one for each
 
 def cache_of(engine: Engine) -> StatementCache:
     """Give the one for what pgqrs sends on a host's engine, which keeps its own for its own."""
-    found = _hosts.get(engine.dialect)
-    return found if found is not None else _hosts.setdefault(engine.dialect, StatementCache())
+    # What was compiled refers to the engine's dialect, so that would never go; the pool does.
+    found = _hosts.get(engine.pool)
+    return found if found is not None else _hosts.setdefault(engine.pool, StatementCache())
 
 
 def _short(key: Any) -> tuple[Any, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any, Final
 
 import pytest
@@ -120,8 +122,26 @@ def test_a_hosts_engine_keeps_its_own_for_its_own(dsn: str, admin: Admin) -> Non
             await producer.enqueue(2)
             await producer.batch_enqueue([3, 4])
         assert not twin.sync_engine._compiled_cache  # type: ignore[attr-defined]
+        known = len(cache_of(twin.sync_engine))
         await twin.dispose()
-        return len(cache_of(twin.sync_engine))
+        return known
 
     assert asyncio.run(life()) > 0
     assert ask(admin.pool, "SELECT count(*) FROM pgqrs.pgqrs_messages") == 5
+
+
+def test_what_was_compiled_for_a_host_goes_with_its_engine(dsn: str, admin: Admin) -> None:
+    """Whoever makes many engines does not keep what each of them had compiled."""
+    admin.create_queue("q")
+
+    def life() -> weakref.ref[StatementCache]:
+        host = create_engine(Config.from_dsn(dsn).url)
+        with Producer(host, "q") as producer:
+            producer.enqueue(1)
+        kept = weakref.ref(cache_of(host))
+        host.dispose()
+        return kept
+
+    kept = life()
+    gc.collect()
+    assert kept() is None
