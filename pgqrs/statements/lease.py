@@ -126,10 +126,9 @@ def leasing(
 ) -> Any:
     """Build a lease whose rows have `more` columns at their end.
 
-    `spares` gives ids that are left alone: the same statement does something else with them, and it
-    has done `after` before the lease locks anything. `line`
-    says where to look for ready ones, and which may be leased; `who` leases, and whether it may:
-    without it, that is looked up.
+    `spares` gives ids that are left alone: the same statement does something else with them. It has
+    done `after` before the lease locks anything. `line` says where to look for ready ones, and
+    which may be leased; `who` leases, and whether it may: without it, that is looked up.
     """
     me, may = who or _anybody(t, after)
     others = [] if spares is None else [unestimated(t.messages.c.id.not_in(spares))]
