@@ -66,7 +66,7 @@ def shared(stage: Stage, crew: Sequence[Contender], figure: str, n: int) -> floa
     return n / (ended - begun)
 
 
-def sized(stage: Stage, crew: Sequence[Contender], n: int, most: float = 1.5) -> int:
+def sized(stage: Stage, crew: Sequence[Contender], n: int, most: float = 2.0) -> int:
     """Give how many of `n` messages the first of them drains in about `most` seconds."""
     sample = max(n // 20, 1)
     return portion(n, n / shared(stage, crew[:1], "share", sample), most)
@@ -74,15 +74,17 @@ def sized(stage: Stage, crew: Sequence[Contender], n: int, most: float = 1.5) ->
 
 def _round(stage: Stage, crew: list[Contender], n: int, book: Book) -> None:
     name = crew[0].name
+    ways = {"share": name, "share by run": f"{name}, run in batches"}
     for k in stage.scale.processes:
         if k > len(crew):
             continue
         stage.tell(f"processes: {k} of {name}")
         figure = f"{k} processes" if k > 1 else FIRST
-        book.add(figure, name, "/s", shared(stage, crew[:k], "share", n), FIRST)
-        if "share by run" in crew[0].figures:
-            rate = shared(stage, crew[:k], "share by run", n)
-            book.add(figure, f"{name}, run in batches", "/s", rate, FIRST)
+        for way, who in ways.items():
+            if way in crew[0].figures:
+                stage.forget(name, crew[0].dsn)
+                book.add(figure, who, "/s", shared(stage, crew[:k], way, n), FIRST)
     if SLOTS in crew[0].figures:
+        stage.forget(name, crew[0].dsn)
         rate = n / crew[0].ask(SLOTS, n)["seconds"]
         book.add(FIRST, f"{name}, run with 32 slots", "/s", rate)

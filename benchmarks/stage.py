@@ -140,6 +140,12 @@ class Stage:
             if tables:
                 connection.execute(sql.SQL("VACUUM {}").format(names))
 
+    def forget(self, name: str, dsn: str) -> None:
+        """Empty the archive of a contender of ours: by and by VACUUM would be all that is seen."""
+        if self.kind(name).ours:
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("TRUNCATE pgqrs.pgqrs_archive")
+
     def _install(self) -> None:
         self._manage("CREATE DATABASE {}", TEMPLATE)
         with pgqrs.Admin(pgqrs.Config.from_dsn(self.server.dsn(TEMPLATE))) as admin:

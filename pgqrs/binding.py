@@ -18,6 +18,7 @@ from pgqrs.call import PAUSES, Call
 from pgqrs.config import Config
 from pgqrs.errors import OutcomeUnknownError, UnavailableError
 from pgqrs.joining import AT_ONCE, entered
+from pgqrs.pool import HandyPool
 from pgqrs.statement_cache import cache_of
 from pgqrs.translation import translated
 
@@ -132,8 +133,20 @@ class EngineBinding(Binding):
             if call.together:
                 with self._transactional.begin() as connection:
                     return call.step(connection)
+            if self.owned and isinstance(self.engine.pool, HandyPool):
+                return self._run_at_hand(call, self.engine.pool)
             with self._autocommit.connect() as connection:
                 return call.step(connection)
+
+    def _run_at_hand(self, call: Call[T], pool: HandyPool) -> T:
+        connection = pool.take() or self._autocommit.connect()
+        try:
+            given = call.step(connection)
+        except BaseException:
+            pool.drop(connection)
+            raise
+        pool.keep(connection)
+        return given
 
 
 class ConnectionBinding(Binding):

@@ -6,20 +6,17 @@ Not for the host's engines, which are used as they are and never disposed.
 from __future__ import annotations
 
 import math
-import select
 import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from psycopg import RawServerCursor
-from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, Engine, create_engine, event, exc
+from sqlalchemy import URL, Engine, create_engine, event
 
 from pgqrs.config import Config
 from pgqrs.cursors import async_cursor_for, cursor_for
 from pgqrs.deadline import GRACE
 from pgqrs.forking import forget_in_child
+from pgqrs.pool import HandyPool, check_at_checkout
 from pgqrs.statement_cache import shared
 
 __all__ = ["acquire", "async_options_of", "beside", "options_of", "prepare", "release", "single"]
@@ -42,8 +39,6 @@ _OF_ASYNCPG: Final = {
     "prepared_statement_name_func": "",
     "statement_cache_size": "",
 }
-
-_HAS_NEWS: Final = "pgqrs_has_news"  # in the pool's notes on a connection
 
 _counts: Final[dict[Config, tuple[Engine, int]]] = {}
 _lock = threading.Lock()
@@ -72,7 +67,10 @@ def release(config: Config) -> None:
 
 def single(config: Config) -> Engine:
     """Give a new engine with one connection, which the caller disposes."""
-    engine = create_engine(config.url, **options_of(config) | {"pool_size": 1, "max_overflow": 0})
+    options: dict[str, Any] = {**options_of(config), "pool_size": 1, "max_overflow": 0}
+    if not config.pooler:  # the same few statements all the time, whose plans suit any values
+        options["connect_args"]["options"] += " -c plan_cache_mode=force_generic_plan"
+    engine = create_engine(config.url, **options)
     prepare(engine, RawServerCursor)
     return engine
 
@@ -128,28 +126,16 @@ def _options_of(config: Config, cursor: type) -> dict[str, Any]:
 
 
 def prepare(engine: Engine, server_cursor: type) -> None:
-    """Have connections that the server closed replaced when they are taken, and streams work.
-
-    A connection that is idle has nothing to read; one that is closed has. This asks the socket,
-    not the server, so it costs no round trip. One in which somebody left a transaction open, by a
-    BEGIN of their own, is replaced too: nothing is rolled back in autocommit.
-    """
+    """Have connections that the server closed replaced when they are taken, and streams work."""
+    check_at_checkout(engine)
 
     @event.listens_for(engine, "connect")
     def equip(_dbapi: Any, record: Any) -> None:
-        connection = record.driver_connection
-        connection.server_cursor_factory = server_cursor
-        record.info[_HAS_NEWS] = _asking(connection.fileno())
-
-    @event.listens_for(engine, "checkout")
-    def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
-        status = record.driver_connection.pgconn.transaction_status  # of a lost one unknown
-        if status != TransactionStatus.IDLE or record.info[_HAS_NEWS]():
-            raise exc.DisconnectionError
+        record.driver_connection.server_cursor_factory = server_cursor
 
 
 def _made(config: Config) -> Engine:
-    engine = create_engine(config.url, **options_of(config))
+    engine = create_engine(config.url, poolclass=HandyPool, **options_of(config))
     prepare(engine, RawServerCursor)
     return engine
 
@@ -170,15 +156,6 @@ def _connect_args(config: Config) -> dict[str, Any]:
         timeout = f"-c statement_timeout={span}"
         arguments["options"] = f"{given} {timeout}".strip()
     return arguments
-
-
-def _asking(descriptor: int) -> Callable[[], object]:
-    """Give what says whether there is anything to read there."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
-        return partial(poll.poll, 0)
-    return lambda: select.select([descriptor], [], [], 0)[0]
 
 
 class _Engines:

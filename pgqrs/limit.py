@@ -11,9 +11,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import suppress
+from typing import Any, Self
 
 from psycopg import OperationalError
 from sqlalchemy import Connection
@@ -32,9 +31,8 @@ class Limit:
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
-    @contextmanager
-    def over(self, connection: Connection) -> Iterator[None]:
-        """Limit the time of the block. Raises UnavailableError where the connection is lost."""
+    def over(self, connection: Connection) -> Self:
+        """Limit the time of a `with` block. Raises UnavailableError for a lost connection."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="pgqrs-limit", daemon=True)
             self._thread.start()
@@ -43,10 +41,13 @@ class Limit:
             self._until = (time.monotonic() + self._seconds, raw.pgconn.socket)
         except OperationalError as error:
             raise UnavailableError(f"the connection was lost: {error}") from error
-        try:
-            yield
-        finally:
-            self._until = None
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._until = None
 
     def close(self) -> None:
         """Stop watching."""

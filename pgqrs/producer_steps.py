@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, Self, TypeVar, get_args
 
@@ -185,7 +184,7 @@ class ProducerSteps(WorkerSteps):
         message: QueueMessage | None = None
         if plain := kind is not EACH and not self._has_policy_now():
             rings = self._rings(connection, due=not envelope.delay)
-            sealed = replace(envelope, message_type=kind, rings=rings)
+            sealed = envelope._replace(message_type=kind, rings=rings)
             try:
                 message = operations.enqueue(connection, self.schema, sealed, content, worker_id)
             except QueueNotFoundError:
@@ -230,7 +229,7 @@ class ProducerSteps(WorkerSteps):
         kind, contents = chunk
         if kind is not EACH and not self._has_policy_now():
             rings = self._rings(connection, due=not envelope.delay)
-            sealed = replace(envelope, message_type=kind, rings=rings)
+            sealed = envelope._replace(message_type=kind, rings=rings)
             with suppress(QueueNotFoundError):
                 return operations.enqueue_many(connection, self.schema, sealed, contents, worker_id)
             self._has_policy = True

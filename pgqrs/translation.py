@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 from sqlalchemy import exc
@@ -41,30 +40,30 @@ _RIGHTS: Final = (
 )
 
 
-@contextmanager
-def translated(schema: str, *, changes: bool = False) -> Iterator[None]:
+class translated:  # noqa: N801 - it is used as contextlib's are
     """Raise pgqrs's errors for SQLAlchemy's, and ValueError for values that no driver can send.
 
     With `changes` a connection that breaks while a statement is under way is
     OutcomeUnknownError: what it was to change may be changed.
     """
-    try:
-        yield
-    except exc.DBAPIError as error:
-        raise _for_driver_error(error, schema, changes=changes) from error
-    except exc.PendingRollbackError as error:
-        if error.code != _LOST_BEFORE:
-            raise
-        raise UnavailableError("the connection was lost in this transaction: begin anew") from error
-    except exc.StatementError as error:
-        raise ValueError(f"a value cannot be sent to the server: {error.orig}") from error
-    except UnicodeEncodeError as error:
-        raise ValueError(f"a text cannot be sent to the server: {error.reason}") from error
-    except exc.TimeoutError as error:
-        raise UnavailableError(
-            "no connection of the pool became free in time: raise max_connections or"
-            " connection_timeout_seconds, or use fewer threads"
-        ) from error
+
+    __slots__ = ("_changes", "_schema")
+
+    def __init__(self, schema: str, *, changes: bool = False) -> None:
+        self._schema = schema
+        self._changes = changes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        ours = _for_error(error, self._schema, changes=self._changes)
+        if ours is not None:
+            raise ours from error
 
 
 def refusal(error: Exception) -> str | None:
@@ -78,6 +77,23 @@ def refusal(error: Exception) -> str | None:
         return None
     code = getattr(error.orig, "sqlstate", None) or ""
     return _first_line(error) if code in _UNSTORABLE or code.startswith("22") else None
+
+
+def _for_error(error: BaseException, schema: str, *, changes: bool) -> Exception | None:
+    if isinstance(error, exc.DBAPIError):
+        return _for_driver_error(error, schema, changes=changes)
+    if isinstance(error, exc.PendingRollbackError) and error.code == _LOST_BEFORE:
+        return UnavailableError("the connection was lost in this transaction: begin anew")
+    if isinstance(error, exc.StatementError):
+        return ValueError(f"a value cannot be sent to the server: {error.orig}")
+    if isinstance(error, UnicodeEncodeError):
+        return ValueError(f"a text cannot be sent to the server: {error.reason}")
+    if isinstance(error, exc.TimeoutError):
+        return UnavailableError(
+            "no connection of the pool became free in time: raise max_connections or"
+            " connection_timeout_seconds, or use fewer threads"
+        )
+    return None
 
 
 def _for_driver_error(error: exc.DBAPIError, schema: str, *, changes: bool) -> PgqrsError:

@@ -16,6 +16,8 @@ from benchmarks.sections import SECTIONS, Section
 from benchmarks.stage import Stage
 
 OURS = {"psycopg", "core", "pgqrs"}
+RUNS = {"pgqrs", "pgqrs, deleting"}
+ENDS = OURS | RUNS
 EXPECTED: dict[str, dict[str, set[str]]] = {
     "rates": {
         "enqueue one": OURS,
@@ -23,15 +25,16 @@ EXPECTED: dict[str, dict[str, set[str]]] = {
         "enqueue 1000": OURS,
         "lease and archive one": OURS,
         "fused": OURS,
-        "drain by 100": OURS,
-        "run, batches of 100": {"pgqrs"},
-        "run, 1 at a time": {"pgqrs"},
-        "run, 8 at a time": {"pgqrs"},
-        "run, 64 at a time": {"pgqrs"},
+        "drain by 100": ENDS,
+        "run, batches of 100": RUNS,
+        "run, 1 at a time": RUNS,
+        "run, 8 at a time": RUNS,
+        "run, 64 at a time": RUNS,
     },
     "processes": {
-        "1 process": {*OURS, "pgqrs, run in batches", "pgqrs, run with 32 slots"},
-        "2 processes": {*OURS, "pgqrs, run in batches"},
+        "1 process": ENDS
+        | {f"{who}, {how}" for who in RUNS for how in ("run in batches", "run with 32 slots")},
+        "2 processes": ENDS | {f"{who}, run in batches" for who in RUNS},
     },
     "parked": {
         "clean": OURS,

@@ -121,3 +121,21 @@ def test_what_only_asyncpg_understands_is_left_out() -> None:
     found = engine.url.render_as_string(hide_password=False)
     same = "postgresql+psycopg://ann:s3cret@h:5/app?"
     assert found == f"{same}connect_timeout=3&passfile=%2Fp&sslmode=verify-full"
+
+
+PLANNED = text("SELECT :n + 0")
+PLANS = text(
+    "SELECT custom_plans, generic_plans FROM pg_prepared_statements"
+    " WHERE statement LIKE 'SELECT $1%'"
+)
+
+
+def test_plans_of_a_run_are_made_once(config: Config) -> None:
+    """For any values, from when psycopg prepares: few statements are sent, and again and again."""
+    engine = engines.single(config)
+    with engine.connect() as connection:
+        for number in range(8):
+            connection.execute(PLANNED, {"n": number}).all()
+        ((custom, generic),) = connection.execute(PLANS).all()
+        assert (custom, generic > 0) == (0, True)
+    engine.dispose()

@@ -1,62 +1,110 @@
-"""pgmq: its SQL functions alone, from the file that its Python package brings, sent by psycopg.
+"""pgmq by its own Python client, which brings its SQL: no extension is needed. It runs no handlers.
 
-SQL is its public interface, and one round trip a call is the best it can have. It runs no handlers.
+Payloads are decoded by psycopg as they arrive.
 """
 
 from __future__ import annotations
 
-import importlib.resources
-import json
 import sys
-from typing import Any
+from typing import Protocol
 
-import psycopg
+from pgmq import PGMQueue, install_pgmq_from_sql  # type: ignore[import-not-found,unused-ignore]
+from psycopg_pool import ConnectionPool  # type: ignore[import-not-found,unused-ignore]
 
 from benchmarks.contenders.answering import BODY, Figure, Watch, answer
 
-SEND = "SELECT * FROM pgmq.send('bench', %s::jsonb)"
-SEND_BATCH = "SELECT * FROM pgmq.send_batch('bench', %s::text[]::jsonb[])"
-PARK = "SELECT * FROM pgmq.send_batch('bench', %s::text[]::jsonb[], 86400)"
-READ = "SELECT msg_id, message FROM pgmq.read('bench', 30, %s)"
-ARCHIVE = "SELECT pgmq.archive('bench', %s::bigint)"
-ARCHIVE_BATCH = "SELECT * FROM pgmq.archive('bench', %s::bigint[])"
+__all__ = ["Answers"]
+
+NAME = "bench"
+DAY = 86400
 
 
-class Queue:
-    """One connection in autocommit, statements prepared by the server."""
+class Queue(Protocol):
+    """What the figures ask of pgmq."""
+
+    def send(self) -> None: ...
+    def send_batch(self, n: int, delay: int) -> int: ...
+    def read(self, n: int) -> list[int]: ...
+    def archive(self, mid: int) -> bool: ...
+    def archive_batch(self, mids: list[int]) -> int: ...
+    def truncate(self, *tables: str) -> None: ...
+
+
+class Client:
+    """The client on a pool of psycopg's."""
 
     def __init__(self, dsn: str) -> None:
-        self.connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=1)
-        if self.rows("SELECT to_regnamespace('pgmq')") == [(None,)]:
-            functions = importlib.resources.files("pgmq.sql").joinpath("pgmq.sql").read_bytes()
-            self.connection.execute(functions)
-            self.rows("SELECT pgmq.create('bench')")
+        self.pool = ConnectionPool(dsn, min_size=1, max_size=2, open=True)
+        with self.pool.connection() as connection:
+            known = connection.execute("SELECT to_regnamespace('pgmq')").fetchone()
+        if known == (None,):
+            with self.pool.connection() as connection:
+                install_pgmq_from_sql(conn=connection)
+        self.queue = PGMQueue(pool=self.pool, init_extension=False)
+        self.queue.create_queue(NAME)
 
-    def rows(self, statement: str, *values: Any) -> list[Any]:
-        return self.connection.execute(statement.encode(), values).fetchall()
+    def send(self) -> None:
+        self.queue.send(NAME, BODY)
+
+    def send_batch(self, n: int, delay: int) -> int:
+        return len(self.queue.send_batch(NAME, [BODY] * n, delay=delay or None))
+
+    def read(self, n: int) -> list[int]:
+        return [message.msg_id for message in self.queue.read_batch(NAME, vt=30, batch_size=n)]
+
+    def archive(self, mid: int) -> bool:
+        return bool(self.queue.archive(NAME, mid))
+
+    def archive_batch(self, mids: list[int]) -> int:
+        return len(self.queue.archive_batch(NAME, mids))
+
+    def truncate(self, *tables: str) -> None:
+        with self.pool.connection() as connection:
+            connection.execute(f"TRUNCATE {', '.join(tables)}".encode())
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+class Answers:
+    """The figures of pgmq, however it is asked."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        return {
+            "enqueue one": self.enqueue_one,
+            "enqueue 1000": self.enqueue_batch,
+            "lease and archive one": self.one_by_one,
+            "drain by 100": self.drain,
+            "fill": self.fill,
+            "share": self.share,
+            "park": self.park,
+        }
 
     def empty(self) -> None:
-        self.connection.execute("TRUNCATE pgmq.q_bench, pgmq.a_bench")
+        self.queue.truncate("pgmq.q_bench", "pgmq.a_bench")
 
-    def add(self, n: int, statement: str = SEND_BATCH) -> None:
+    def add(self, n: int, delay: int = 0) -> None:
         for first in range(0, n, 1000):
-            texts = [json.dumps(BODY) for _ in range(min(n - first, 1000))]
-            assert len(self.rows(statement, texts)) == len(texts)
+            size = min(n - first, 1000)
+            assert self.queue.send_batch(size, delay) == size
 
     def take(self, watch: Watch) -> int:
         """Read and archive until the queue is empty; gives how many."""
         done = 0
         with watch.running():
-            while rows := self.rows(READ, 100):
-                kept = self.rows(ARCHIVE_BATCH, [row[0] for row in rows])
-                assert len(kept) == len(rows)
-                done += len(rows)
+            while mids := self.queue.read(100):
+                assert self.queue.archive_batch(mids) == len(mids)
+                done += len(mids)
         return done
 
     def enqueue_one(self, watch: Watch, n: int) -> None:
         with watch.running():
             for _ in range(n):
-                self.rows(SEND, json.dumps(BODY))
+                self.queue.send()
         self.empty()
 
     def enqueue_batch(self, watch: Watch, n: int) -> None:
@@ -68,8 +116,8 @@ class Queue:
         self.add(n)
         with watch.running():
             for _ in range(n):
-                ((mid, _message),) = self.rows(READ, 1)
-                assert self.rows(ARCHIVE, mid) == [(True,)]
+                (mid,) = self.queue.read(1)
+                assert self.queue.archive(mid)
         self.empty()
 
     def drain(self, watch: Watch, n: int) -> None:
@@ -78,7 +126,7 @@ class Queue:
         self.empty()
 
     def fill(self, watch: Watch, n: int) -> None:
-        self.connection.execute("TRUNCATE pgmq.a_bench")
+        self.queue.truncate("pgmq.a_bench")
         with watch.running():
             self.add(n)
 
@@ -87,22 +135,13 @@ class Queue:
 
     def park(self, watch: Watch, n: int) -> None:
         with watch.running():
-            self.add(n, PARK)
+            self.add(n, DAY)
 
 
 def main(dsn: str) -> None:
-    """Answer with pgmq's functions."""
-    queue = Queue(dsn)
-    figures: dict[str, Figure] = {
-        "enqueue one": queue.enqueue_one,
-        "enqueue 1000": queue.enqueue_batch,
-        "lease and archive one": queue.one_by_one,
-        "drain by 100": queue.drain,
-        "fill": queue.fill,
-        "share": queue.share,
-        "park": queue.park,
-    }
-    answer(figures, queue.connection.close)
+    """Answer with the client."""
+    client = Client(dsn)
+    answer(Answers(client).figures, client.close)
 
 
 if __name__ == "__main__":

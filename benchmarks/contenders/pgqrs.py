@@ -23,11 +23,12 @@ QUIET = 0.25
 class Ours:
     """One producer and one consumer of one configuration."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, queue: str = "bench") -> None:
         self.config = pgqrs.Config.from_dsn(dsn)
+        self.queue = queue
         self.admin = pgqrs.Admin(self.config)
-        self.producer = pgqrs.Producer(self.config, "bench")
-        self.consumer = pgqrs.Consumer(self.config, "bench")
+        self.producer = pgqrs.Producer(self.config, queue)
+        self.consumer = pgqrs.Consumer(self.config, queue)
 
     def close(self) -> None:
         for each in (self.consumer, self.producer, self.admin):
@@ -48,7 +49,7 @@ class Ours:
 
     def enqueue_one_async(self, watch: Watch, n: int) -> None:
         async def act() -> None:
-            async with AsyncProducer(self.config, "bench") as producer:
+            async with AsyncProducer(self.config, self.queue) as producer:
                 await producer.enqueue(BODY)
                 with watch.running():
                     for _ in range(n):
@@ -136,7 +137,7 @@ class Running:
     def share(self, watch: Watch, _: int) -> None:
         """Run with batches until the queue is empty; says when the last was settled."""
         with pgqrs.Runner(self.ours.config) as runner:
-            runner.add("bench", read, batch_size=100)
+            runner.add(self.ours.queue, read, batch_size=100)
             watching = threading.Thread(target=self._stop_at_the_end, args=(runner, watch))
             watching.start()
             with watch.running():
@@ -147,7 +148,7 @@ class Running:
     def _stop_at_the_end(self, runner: pgqrs.Runner, watch: Watch) -> None:
         done, since = 0, now()
         while now() - since < QUIET or self._waiting():
-            time.sleep(0.002)
+            time.sleep(0.02)
             if runner.report.completed != done:
                 done, since = runner.report.completed, now()
         watch.extra["ended"] = since
@@ -165,7 +166,7 @@ class Running:
     def wait_beside(self, watch: Watch, n: int) -> None:
         """Handle that in the process that works another queue too."""
         with pgqrs.Runner(self.ours.config) as runner:
-            runner.add("bench", self._seeing(watch, n, runner.stop))
+            runner.add(self.ours.queue, self._seeing(watch, n, runner.stop))
             runner.add("flooded", lambda message: message.payload["number"])
             runner.run()
 
@@ -199,12 +200,10 @@ def read(messages: list[pgqrs.QueueMessage]) -> None:
         _ = message.payload
 
 
-def main(dsn: str) -> None:
-    """Answer with the public API."""
-    logging.getLogger("pgqrs").setLevel(logging.ERROR)  # faults are meant here
-    ours = Ours(dsn)
+def figures_of(ours: Ours) -> dict[str, Figure]:
+    """Give what the public API can be asked."""
     running = Running(ours)
-    figures: dict[str, Figure] = {
+    return {
         "enqueue one": ours.enqueue_one,
         "enqueue one, asyncio": ours.enqueue_one_async,
         "enqueue 1000": ours.enqueue_batch,
@@ -221,7 +220,13 @@ def main(dsn: str) -> None:
         "await": running.wait,
         "await beside": running.wait_beside,
     }
-    answer(figures, ours.close)
+
+
+def main(dsn: str) -> None:
+    """Answer with the public API."""
+    logging.getLogger("pgqrs").setLevel(logging.ERROR)  # faults are meant here
+    ours = Ours(dsn)
+    answer(figures_of(ours), ours.close)
 
 
 if __name__ == "__main__":

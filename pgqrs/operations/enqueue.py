@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -18,8 +17,7 @@ from pgqrs.types import QueueMessage, message_of
 __all__ = ["Envelope", "enqueue", "enqueue_many", "extend_produced", "notify"]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What is said of a message, or of all of a batch, beside its payload."""
 
     queue: str

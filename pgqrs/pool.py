@@ -1,0 +1,125 @@
+"""The pool of pgqrs's own engines: a connection stays at hand from one call to the next.
+
+Taking a connection out of SQLAlchemy's pool and giving it back costs a sixth of the client's time
+for a call. So what a call leaves is kept, checked out, for the next call of any thread, until
+somebody needs one from the pool itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, QueuePool, event, exc
+from sqlalchemy.pool import ConnectionPoolEntry
+
+__all__ = ["HandyPool", "check_at_checkout"]
+
+_HAS_NEWS: Final = "pgqrs_has_news"  # in the pool's notes on a connection
+
+
+class HandyPool(QueuePool):
+    """A pool with connections at hand, as long as no more are open than its size."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What SQLAlchemy says of a pool is not said in pgqrs's name.
+        self.logger = logging.getLogger(f"{QueuePool.__module__}.{QueuePool.__name__}")
+        self._at_hand: list[Connection] = []
+        self._seekers = 0  # who wants one from the pool itself just now
+        self._is_disposed = False
+        self._changing = threading.Lock()
+
+    def take(self) -> Connection | None:
+        """Give a connection that is at hand, in autocommit and open as far as can be seen."""
+        while True:
+            with self._changing:
+                if not self._at_hand:
+                    return None
+                connection = self._at_hand.pop()
+            if _is_usable(connection.connection):
+                return connection
+            connection.invalidate()
+            connection.close()
+
+    def keep(self, connection: Connection) -> None:
+        """Have a connection at hand after a call that went well, or give it back to the pool."""
+        with self._changing:
+            if not self._seekers and self.overflow() <= 0 and not connection.invalidated:
+                self._at_hand.append(connection)
+                return
+        if self._is_disposed:  # SQLAlchemy would keep it for nobody
+            connection.invalidate()
+        connection.close()
+
+    def drop(self, connection: Connection) -> None:
+        """Give back a connection after a call that failed.
+
+        Where it was lost, so is what is at hand: when those are taken again, SQLAlchemy replaces
+        all that are older than the loss.
+        """
+        if connection.invalidated:
+            self._give_back_all()
+        connection.close()
+
+    def dispose(self) -> None:
+        """Close what is idle; nothing is at hand any more."""
+        self._is_disposed = True
+        with self._changing:
+            self._seekers += 1
+        self._give_back_all()
+        super().dispose()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        with self._changing:
+            self._seekers += 1
+        try:
+            self._give_back_all()
+            return super()._do_get()
+        finally:
+            with self._changing:
+                self._seekers -= 1
+
+    def _give_back_all(self) -> None:
+        with self._changing:
+            given, self._at_hand = self._at_hand, []
+        for connection in given:
+            connection.close()
+
+
+def check_at_checkout(engine: Engine) -> None:
+    """Have connections that cannot be used any more replaced when they leave the engine's pool."""
+
+    @event.listens_for(engine, "connect")
+    def equip(_dbapi: Any, record: Any) -> None:
+        record.info[_HAS_NEWS] = _asking(record.driver_connection.fileno())
+
+    @event.listens_for(engine, "checkout")
+    def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
+        if not _is_usable(record):
+            raise exc.DisconnectionError
+
+
+def _is_usable(pooled: Any) -> bool:
+    """Say whether a connection seems open, and no transaction is.
+
+    One that is idle has nothing to read; one that the server closed has. This asks the socket, not
+    the server, so it costs no round trip. One in which somebody left a transaction open, by a BEGIN
+    of their own, is of no use either: nothing is rolled back in autocommit.
+    """
+    status = pooled.driver_connection.pgconn.transaction_status  # of a lost one unknown
+    return status == TransactionStatus.IDLE and not pooled.info[_HAS_NEWS]()
+
+
+def _asking(descriptor: int) -> Callable[[], object]:
+    """Give what says whether there is anything to read there."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
+        return partial(poll.poll, 0)
+    return lambda: select.select([descriptor], [], [], 0)[0]
