@@ -1,7 +1,8 @@
 """A backlog drained by several processes at once, each in its best batched way.
 
-Beside them is one process with 32 handlers at a time. The rate is that of all together, from the
-start to the last one's end.
+That is 500 messages at a time, but for PgQueuer, which is quicker with 100. Beside them is one
+process with 32 handlers at a time. The rate is that of all together, from the start to the last
+one's end.
 """
 
 from __future__ import annotations

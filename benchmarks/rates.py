@@ -14,13 +14,15 @@ __all__ = ["measure"]
 FIGURES = {
     "enqueue one": 1_000,
     "enqueue one, asyncio": 1_000,
-    "enqueue 1000": 10_000,
+    "enqueue 1000": 40_000,
     "lease and archive one": 500,
     "fused": 500,
-    "drain by 100": 10_000,
-    "run, batches of 100": 10_000,
-    "run, 1 at a time": 2_000,
-    "run, 8 at a time": 4_000,
+    "drain by 100": 20_000,
+    "drain by 500": 20_000,
+    "run, batches of 100": 20_000,
+    "run, batches of 500": 20_000,
+    "run, 1 at a time": 4_000,
+    "run, 8 at a time": 8_000,
     "run, 64 at a time": 10_000,
 }
 

@@ -16,7 +16,7 @@ class Scale:
     part: float = 1.0
     """Of the messages that a figure of `rates` and `costs` has by default."""
     processes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    shared: int = 30_000
+    shared: int = 40_000
     """Messages that several processes drain together."""
     parked: int = 1_000_000
     """Archived rows, and as many delayed ones."""

@@ -6,6 +6,10 @@ import { createInterface } from "node:readline";
 // The payload of every message: 200 bytes of JSON.
 export const BODY = { text: "x".repeat(188) };
 
+// Messages taken at once: by default, and as many as the longest line of a contender.
+export const FEW = 100;
+export const MANY = 500;
+
 // Packages are those beside the Node that runs this, which the environment of a peer brings.
 export const require = createRequire(process.execPath);
 

@@ -22,6 +22,9 @@ from typing import Any
 BODY = {"text": "x" * 188}
 """The payload of every message: 200 bytes of JSON, unless a question says another size."""
 
+FEW, MANY = 100, 500
+"""Messages taken at once: by default, and as many as Graphile Worker's local queue is given."""
+
 LETTERS = string.ascii_letters + string.digits
 
 

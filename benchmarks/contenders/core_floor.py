@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Row, create_engine, text
 
-from benchmarks.contenders.answering import BODY, Figure, Watch, answer
+from benchmarks.contenders.answering import BODY, FEW, MANY, Figure, Watch, answer
 from pgqrs import Config, Consumer
 from pgqrs.engines import options_of
 from pgqrs.statements.acknowledge import archive_many, archive_one
@@ -76,9 +76,9 @@ class Core:
         assert found[0][-1] is None  # all were held
         return leased(found)
 
-    def share(self, most: int | None = None) -> int:
+    def drain(self, size: int, most: int | None = None) -> int:
         done = 0
-        while done != most and (rows := self.dequeue(100)):
+        while done != most and (rows := self.dequeue(size)):
             self.archive(rows)
             done += len(rows)
         return done
@@ -133,13 +133,17 @@ class Answers:
         self.core.fill(n)
         self.take(watch, n)
 
-    def take(self, watch: Watch, n: int) -> None:
+    def drain_many(self, watch: Watch, n: int) -> None:
+        self.core.fill(n)
+        self.take(watch, n, MANY)
+
+    def take(self, watch: Watch, n: int, size: int = FEW) -> None:
         with watch.running():
-            assert self.core.share(n) == n
+            assert self.core.drain(size, n) == n
 
     def share(self, watch: Watch, _: int) -> None:
         with watch.running():
-            watch.extra["done"] = self.core.share()
+            watch.extra["done"] = self.core.drain(MANY)
 
 
 def main(dsn: str) -> None:
@@ -152,6 +156,7 @@ def main(dsn: str) -> None:
         "lease and archive one": answers.one_by_one,
         "fused": answers.fused,
         "drain by 100": answers.drain,
+        "drain by 500": answers.drain_many,
         "take": answers.take,
         "fill": lambda _, n: core.fill(n),
         "share": answers.share,

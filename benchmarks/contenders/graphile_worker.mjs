@@ -4,7 +4,7 @@
 // Jobs can only be run, so there is no figure for leasing and acknowledging by hand. A job that was
 // run is deleted: nothing is archived.
 
-import { BODY, answer, batches, check, require } from "./answering.mjs";
+import { BODY, MANY, answer, batches, check, require } from "./answering.mjs";
 
 const { Logger, makeWorkerUtils, runOnce } = require("graphile-worker");
 const { Pool } = require("pg");
@@ -36,7 +36,7 @@ async function drain(watch, concurrentJobs) {
     done += 1;
   };
   const preset = {
-    worker: { concurrentJobs, localQueue: { size: 500 }, completeJobBatchDelay: 0 },
+    worker: { concurrentJobs, localQueue: { size: MANY }, completeJobBatchDelay: 0 },
   };
   await watch.running(() =>
     runOnce({ pgPool: pool, logger, preset, noHandleSignals: true, taskList: { work } }),

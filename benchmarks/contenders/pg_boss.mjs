@@ -3,7 +3,7 @@
 // n at a time are batches of n, whose handlers run at once, fetched without a pause while they are
 // full. A worker of single jobs pauses at least half a second between any two, so that is left out.
 
-import { BODY, answer, batches, check, require } from "./answering.mjs";
+import { BODY, FEW, MANY, answer, batches, check, require } from "./answering.mjs";
 
 const { PgBoss } = require("pg-boss");
 const { Pool } = require("pg");
@@ -50,6 +50,14 @@ async function drain(watch, batchSize) {
   return done;
 }
 
+function drainBy(batchSize) {
+  return async (watch, n) => {
+    await add(n);
+    check((await drain(watch, batchSize)) === n, "not every job was completed");
+    await empty();
+  };
+}
+
 function run(batchSize) {
   return async (watch, n) => {
     await add(n);
@@ -81,17 +89,11 @@ const figures = {
     await watch.running(() => add(n));
     await empty();
   },
-  async "lease and archive one"(watch, n) {
-    await add(n);
-    check((await drain(watch, 1)) === n, "not every job was completed");
-    await empty();
-  },
-  async "drain by 100"(watch, n) {
-    await add(n);
-    check((await drain(watch, 100)) === n, "not every job was completed");
-    await empty();
-  },
-  "run, batches of 100": run(100),
+  "lease and archive one": drainBy(1),
+  "drain by 100": drainBy(FEW),
+  "drain by 500": drainBy(MANY),
+  "run, batches of 100": run(FEW),
+  "run, batches of 500": run(MANY),
   "run, 8 at a time": run(8),
   "run, 64 at a time": run(64),
   async fill(watch, n) {
@@ -99,7 +101,7 @@ const figures = {
     await watch.running(() => add(n));
   },
   async share(watch) {
-    watch.extra.done = await drain(watch, 100);
+    watch.extra.done = await drain(watch, MANY);
   },
   park: (watch, n) => watch.running(() => add(n, { startAfter: 86_400 })),
 };

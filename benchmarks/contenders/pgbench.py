@@ -14,15 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.contenders.answering import BODY, Figure, Watch, answer
+from benchmarks.contenders.answering import BODY, FEW, MANY, Figure, Watch, answer
 from benchmarks.contenders.psycopg_floor import ARCHIVE, ARCHIVE_AND_LEASE, INSERT, LEASE, Floor
 from pgqrs.embedded.binaries import find_binaries
 
 __all__ = ["program"]
 
 PAYLOAD = "'" + json.dumps(BODY) + "'::jsonb"
-ONE = ("ARRAY[:id]", "ARRAY[:read_ct]")
-MANY = (":ids", ":counts")
+FENCE = ("ARRAY[:id]", "ARRAY[:read_ct]")
+FENCES = (":ids", ":counts")
 LEASE_MANY = f"""
 WITH leased AS ({LEASE})
 SELECT array_agg(id ORDER BY priority DESC, id) AS ids,
@@ -73,21 +73,24 @@ class Pgbench:
     def one_by_one(self, watch: Watch, n: int) -> None:
         self.floor.fill(n)
         lease = filled(LEASE, self.queue, "1", end=" \\gset")
-        watch.seconds = self.seconds(lease + filled(ARCHIVE, *ONE), n)
+        watch.seconds = self.seconds(lease + filled(ARCHIVE, *FENCE), n)
         self.check_empty()
 
     def fused(self, watch: Watch, n: int) -> None:
         """Begin with nothing to archive, and end with the last one leased."""
         self.floor.fill(n)
-        turn = filled(ARCHIVE_AND_LEASE, *ONE, self.queue, "1", end=" \\gset")
+        turn = filled(ARCHIVE_AND_LEASE, *FENCE, self.queue, "1", end=" \\gset")
         watch.seconds = self.seconds(turn, n, "-D", "id=0", "-D", "read_ct=0")
         assert self.floor.connection.execute("DELETE FROM pgqrs.pgqrs_messages").rowcount == 1
 
-    def drain(self, watch: Watch, n: int) -> None:
+    def drain(self, watch: Watch, n: int, size: int = FEW) -> None:
         self.floor.fill(n)
-        lease = filled(LEASE_MANY, self.queue, "100", end=" \\gset")
-        watch.seconds = self.seconds(lease + filled(ARCHIVE, *MANY), -(-n // 100))
+        lease = filled(LEASE_MANY, self.queue, str(size), end=" \\gset")
+        watch.seconds = self.seconds(lease + filled(ARCHIVE, *FENCES), -(-n // size))
         self.check_empty()
+
+    def drain_many(self, watch: Watch, n: int) -> None:
+        self.drain(watch, n, MANY)
 
     def check_empty(self) -> None:
         assert not self.floor.lease(1), "pgbench left messages behind"
@@ -101,6 +104,7 @@ def main(dsn: str) -> None:
         "lease and archive one": bench.one_by_one,
         "fused": bench.fused,
         "drain by 100": bench.drain,
+        "drain by 500": bench.drain_many,
     }
     answer(figures, bench.floor.connection.close)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from pgmq import PGMQueue, install_pgmq_from_sql  # type: ignore[import-not-found,unused-ignore]
 from psycopg_pool import ConnectionPool  # type: ignore[import-not-found,unused-ignore]
 
-from benchmarks.contenders.answering import BODY, Figure, Watch, answer
+from benchmarks.contenders.answering import BODY, FEW, MANY, Figure, Watch, answer
 
 __all__ = ["Answers"]
 
@@ -79,6 +79,7 @@ class Answers:
             "enqueue 1000": self.enqueue_batch,
             "lease and archive one": self.one_by_one,
             "drain by 100": self.drain,
+            "drain by 500": self.drain_many,
             "fill": self.fill,
             "share": self.share,
             "park": self.park,
@@ -92,11 +93,11 @@ class Answers:
             size = min(n - first, 1000)
             assert self.queue.send_batch(size, delay) == size
 
-    def take(self, watch: Watch) -> int:
-        """Read and archive until the queue is empty; gives how many."""
+    def take(self, watch: Watch, size: int) -> int:
+        """Read and archive `size` at once until the queue is empty; gives how many."""
         done = 0
         with watch.running():
-            while mids := self.queue.read(100):
+            while mids := self.queue.read(size):
                 assert self.queue.archive_batch(mids) == len(mids)
                 done += len(mids)
         return done
@@ -120,10 +121,13 @@ class Answers:
                 assert self.queue.archive(mid)
         self.empty()
 
-    def drain(self, watch: Watch, n: int) -> None:
+    def drain(self, watch: Watch, n: int, size: int = FEW) -> None:
         self.add(n)
-        assert self.take(watch) == n
+        assert self.take(watch, size) == n
         self.empty()
+
+    def drain_many(self, watch: Watch, n: int) -> None:
+        self.drain(watch, n, MANY)
 
     def fill(self, watch: Watch, n: int) -> None:
         self.queue.truncate("pgmq.a_bench")
@@ -131,7 +135,7 @@ class Answers:
             self.add(n)
 
     def share(self, watch: Watch, _n: int) -> None:
-        watch.extra["done"] = self.take(watch)
+        watch.extra["done"] = self.take(watch, MANY)
 
     def park(self, watch: Watch, n: int) -> None:
         with watch.running():

@@ -13,7 +13,17 @@ from typing import Any
 from sqlalchemy import text
 
 import pgqrs
-from benchmarks.contenders.answering import BODY, Figure, Seen, Watch, answer, instants, now
+from benchmarks.contenders.answering import (
+    BODY,
+    FEW,
+    MANY,
+    Figure,
+    Seen,
+    Watch,
+    answer,
+    instants,
+    now,
+)
 from pgqrs.aio import AsyncProducer
 
 QUIET = 0.25
@@ -24,7 +34,7 @@ class Ours:
     """One producer and one consumer of one configuration."""
 
     def __init__(self, dsn: str, queue: str = "bench") -> None:
-        self.config = pgqrs.Config.from_dsn(dsn)
+        self.config = pgqrs.Config.from_dsn(dsn, max_batch_size=MANY)
         self.queue = queue
         self.admin = pgqrs.Admin(self.config)
         self.producer = pgqrs.Producer(self.config, queue)
@@ -89,18 +99,22 @@ class Ours:
         self.fill(watch, n)
         self.take(watch, n)
 
-    def take(self, watch: Watch, n: int) -> None:
+    def drain_many(self, watch: Watch, n: int) -> None:
+        self.fill(watch, n)
+        self.take(watch, n, MANY)
+
+    def take(self, watch: Watch, n: int, size: int = FEW) -> None:
         with watch.running():
-            assert self.by_batches(n) == n
+            assert self.by_batches(size, n) == n
 
     def share(self, watch: Watch, _: int) -> None:
         with watch.running():
-            watch.extra["done"] = self.by_batches()
+            watch.extra["done"] = self.by_batches(MANY)
 
-    def by_batches(self, most: int | None = None) -> int:
-        """Drain by 100 until `most` are done or the queue is empty; gives how many were done."""
+    def by_batches(self, size: int, most: int | None = None) -> int:
+        """Take `size` at once until `most` are done or the queue is empty; gives how many."""
         done = 0
-        while done != most and (messages := self.consumer.dequeue_batch(100)):
+        while done != most and (messages := self.consumer.dequeue_batch(size)):
             read(messages)
             assert all(self.consumer.archive_batch(messages))
             done += len(messages)
@@ -137,7 +151,7 @@ class Running:
     def share(self, watch: Watch, _: int) -> None:
         """Run with batches until the queue is empty; says when the last was settled."""
         with pgqrs.Runner(self.ours.config) as runner:
-            runner.add(self.ours.queue, read, batch_size=100)
+            runner.add(self.ours.queue, read, batch_size=MANY)
             watching = threading.Thread(target=self._stop_at_the_end, args=(runner, watch))
             watching.start()
             with watch.running():
@@ -210,7 +224,9 @@ def figures_of(ours: Ours) -> dict[str, Figure]:
         "lease and archive one": ours.one_by_one,
         "fused": ours.fused,
         "drain by 100": ours.drain,
-        "run, batches of 100": running.drain(batch_size=100),
+        "drain by 500": ours.drain_many,
+        "run, batches of 100": running.drain(batch_size=FEW),
+        "run, batches of 500": running.drain(batch_size=MANY),
         **{f"run, {n} at a time": running.drain(concurrency=n) for n in (1, 8, 32, 64)},
         "take": ours.take,
         "fill": ours.fill,

@@ -18,7 +18,7 @@ from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found]
 from pgqueuer.queries import Queries  # type: ignore[import-not-found]
 from pgqueuer.types import QueueExecutionMode  # type: ignore[import-not-found]
 
-from benchmarks.contenders.answering import BODY, Figure, Seen, Watch, answer, instants
+from benchmarks.contenders.answering import BODY, FEW, Figure, Seen, Watch, answer, instants
 
 
 class Peer:
@@ -99,7 +99,7 @@ class Peer:
         self.do(self.enqueue_all(watch, n))
 
     def share(self, watch: Watch, _n: int) -> None:
-        watch.extra["done"] = self.do(self.drain(watch, 100))
+        watch.extra["done"] = self.do(self.drain(watch, FEW))
 
     def wait(self, watch: Watch, n: int) -> None:
         """Run jobs as they come, one at a time, until the last was seen."""

@@ -14,7 +14,16 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from benchmarks.contenders.answering import BODY, Figure, Seen, Watch, answer, instants
+from benchmarks.contenders.answering import (
+    BODY,
+    FEW,
+    MANY,
+    Figure,
+    Seen,
+    Watch,
+    answer,
+    instants,
+)
 
 INSERT = """
 INSERT INTO pgqrs.pgqrs_messages (queue_id, vt, enqueued_at, payload)
@@ -94,10 +103,10 @@ class Floor:
         assert all(row[4] == len(rows) for row in found)
         return found
 
-    def share(self, most: int | None = None) -> int:
-        """Drain by 100 until `most` are done or the queue is empty; gives how many were done."""
+    def drain(self, size: int, most: int | None = None) -> int:
+        """Take `size` at once until `most` are done or the queue is empty; gives how many."""
         done = 0
-        while done != most and (rows := self.lease(100)):
+        while done != most and (rows := self.lease(size)):
             self.archive(rows)
             done += len(rows)
         return done
@@ -146,13 +155,17 @@ class Answers:
         self.floor.fill(n)
         self.take(watch, n)
 
-    def take(self, watch: Watch, n: int) -> None:
+    def drain_many(self, watch: Watch, n: int) -> None:
+        self.floor.fill(n)
+        self.take(watch, n, MANY)
+
+    def take(self, watch: Watch, n: int, size: int = FEW) -> None:
         with watch.running():
-            assert self.floor.share(n) == n
+            assert self.floor.drain(size, n) == n
 
     def share(self, watch: Watch, _: int) -> None:
         with watch.running():
-            watch.extra["done"] = self.floor.share()
+            watch.extra["done"] = self.floor.drain(MANY)
 
     def pace(self, watch: Watch, n: int) -> None:
         for body in instants(watch, n):
@@ -182,6 +195,7 @@ def main(dsn: str) -> None:
         "lease and archive one": answers.one_by_one,
         "fused": answers.fused,
         "drain by 100": answers.drain,
+        "drain by 500": answers.drain_many,
         "take": answers.take,
         "fill": lambda _, n: floor.fill(n),
         "share": answers.share,

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from benchmarks.contenders.answering import BODY, Figure, Watch, answer
+from benchmarks.contenders.answering import BODY, FEW, MANY, Figure, Watch, answer
 
 ROOT = Path(__file__).parents[2]
 PARK = """
@@ -85,19 +85,23 @@ class Upstream:
                 _ = message.payload
                 assert await self.consumer.archive(message.id)
 
-    async def drain(self, watch: Watch) -> int:
+    async def drain(self, watch: Watch, size: int) -> int:
         done = 0
         with watch.running():
-            while messages := await self.consumer.dequeue(batch_size=100):
+            while messages := await self.consumer.dequeue(batch_size=size):
                 for message in messages:
                     _ = message.payload
                 assert all(await self.consumer.archive_many([each.id for each in messages]))
                 done += len(messages)
         return done
 
-    async def drain_all(self, watch: Watch, n: int) -> None:
+    async def drain_few(self, watch: Watch, n: int) -> None:
         await self.add(n)
-        assert await self.drain(watch) == n
+        assert await self.drain(watch, FEW) == n
+
+    async def drain_many(self, watch: Watch, n: int) -> None:
+        await self.add(n)
+        assert await self.drain(watch, MANY) == n
 
     def running(self, consumers: int, batch: int = 1) -> Callable[[Watch, int], Awaitable[None]]:
         """Drain by its own loop, each consumer with a handler that reads the payloads."""
@@ -145,7 +149,7 @@ class Upstream:
         self.do(self.enqueue_batch(watch, n))
 
     def share(self, watch: Watch, _n: int) -> None:
-        watch.extra["done"] = self.do(self.drain(watch))
+        watch.extra["done"] = self.do(self.drain(watch, MANY))
 
     def park(self, watch: Watch, n: int) -> None:
         with watch.running():
@@ -160,8 +164,10 @@ def main(dsn: str) -> None:
         "enqueue one, asyncio": peer.emptied(peer.enqueue_one),
         "enqueue 1000": peer.emptied(peer.enqueue_batch),
         "lease and archive one": peer.emptied(peer.one_by_one),
-        "drain by 100": peer.emptied(peer.drain_all),
-        "run, batches of 100": peer.emptied(peer.running(1, batch=100)),
+        "drain by 100": peer.emptied(peer.drain_few),
+        "drain by 500": peer.emptied(peer.drain_many),
+        "run, batches of 100": peer.emptied(peer.running(1, batch=FEW)),
+        "run, batches of 500": peer.emptied(peer.running(1, batch=MANY)),
         "run, 1 at a time": peer.emptied(peer.running(1)),
         "run, 8 at a time": peer.emptied(peer.running(8)),
         "run, 64 at a time": peer.emptied(peer.running(64)),
