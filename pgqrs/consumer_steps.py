@@ -220,8 +220,9 @@ class ConsumerSteps(WorkerSteps):
     ) -> tuple[list[bool], list[QueueMessage]]:
         leases: list[Lease] = []
         # Of two leases of one message the first is lost, and the statement goes by ids.
-        last = {fence.message_id: fence for fence in sorted(f for f in fences if f is not None)}
-        fences = [f if f is not None and last[f.message_id] == f else None for f in fences]
+        last = dict(sorted(filter(None, fences)))
+        if len(last) < len(fences):
+            fences = [f if f is not None and last[f[0]] == f[1] else None for f in fences]
 
         def send(
             connection: Connection, _schema: str, _worker_id: int, held: Sequence[Fence]

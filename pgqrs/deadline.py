@@ -86,7 +86,8 @@ class DeadlineWatch:
 
     def after_fork_in_child(self) -> None:
         """Forget the statements and the thread, which are the parent's."""
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._under_way: set[Statement] = set()
         self._shortest = math.inf  # of all limits, in seconds
         self._next_look = 0.0
@@ -98,7 +99,7 @@ class DeadlineWatch:
 
     def begin(self, statement: Statement) -> None:
         """Look after a statement from now on."""
-        with self._changed:
+        with self._lock:
             self._under_way.add(statement)
             self._shortest = min(self._shortest, statement.seconds)
             if self._thread is None:
@@ -110,7 +111,7 @@ class DeadlineWatch:
 
     def forget(self, statement: Statement) -> None:
         """Look after it no more."""
-        with self._changed:
+        with self._lock:
             self._under_way.discard(statement)
 
     def _look(self) -> None:

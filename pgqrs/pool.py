@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 __all__ = ["HandyPool", "check_at_checkout"]
 
-_HAS_NEWS: Final = "pgqrs_has_news"  # in the pool's notes on a connection
+_IS_USABLE: Final = "pgqrs_is_usable"  # in the pool's notes on a connection
 
 
 class HandyPool(QueuePool):
@@ -42,7 +42,7 @@ class HandyPool(QueuePool):
                 if not self._at_hand:
                     return None
                 connection = self._at_hand.pop()
-            if _is_usable(connection.connection):
+            if connection.connection.info[_IS_USABLE]():
                 return connection
             connection.invalidate()
             connection.close()
@@ -97,23 +97,27 @@ def check_at_checkout(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def equip(_dbapi: Any, record: Any) -> None:
-        record.info[_HAS_NEWS] = _asking(record.driver_connection.fileno())
+        record.info[_IS_USABLE] = _looking_at(record.driver_connection.pgconn)
 
     @event.listens_for(engine, "checkout")
     def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
-        if not _is_usable(record):
+        if not record.info[_IS_USABLE]():
             raise exc.DisconnectionError
 
 
-def _is_usable(pooled: Any) -> bool:
-    """Say whether a connection seems open, and no transaction is.
+def _looking_at(pgconn: Any) -> Callable[[], bool]:
+    """Give what says whether a connection of libpq's seems open, and no transaction is.
 
     One that is idle has nothing to read; one that the server closed has. This asks the socket, not
     the server, so it costs no round trip. One in which somebody left a transaction open, by a BEGIN
     of their own, is of no use either: nothing is rolled back in autocommit.
     """
-    status = pooled.driver_connection.pgconn.transaction_status  # of a lost one unknown
-    return status == TransactionStatus.IDLE and not pooled.info[_HAS_NEWS]()
+    has_news = _asking(pgconn.socket)
+
+    def is_usable() -> bool:  # of a lost one the status is unknown
+        return pgconn.transaction_status == TransactionStatus.IDLE and not has_news()
+
+    return is_usable
 
 
 def _asking(descriptor: int) -> Callable[[], object]:

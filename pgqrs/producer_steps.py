@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Final, Self, TypeVar, get_args
 
 from sqlalchemy import Connection
 
@@ -36,6 +36,8 @@ from pgqrs.worker import WorkerSteps
 __all__ = ["ProducerSteps"]
 
 T = TypeVar("T")
+
+_ON_CONFLICT: Final = get_args(OnConflict)
 
 
 class ProducerSteps(WorkerSteps):
@@ -163,7 +165,7 @@ class ProducerSteps(WorkerSteps):
         return may_notify(connection) if self.joined else self.bell.rings_along()
 
     def _envelope(self, sending: Sending) -> Envelope:
-        if sending.on_conflict not in get_args(OnConflict):
+        if sending.on_conflict not in _ON_CONFLICT:
             raise ValueError(f"on_conflict is 'raise' or 'skip', not {sending.on_conflict!r}")
         if sending.max_attempts is not None:
             checked_attempts(sending.max_attempts)

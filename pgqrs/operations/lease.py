@@ -6,6 +6,7 @@ import datetime as dt
 import random
 import time
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -37,6 +38,8 @@ BURIED_AT_ONCE: Final = 100
 
 # Seconds, at most. Who has the turn for longer is a transaction of an application's.
 _PAUSES: Final = (0.0, 0.001, 0.002, *[0.004] * 17)
+_ID: Final = attrgetter("id")
+_PRIORITY: Final = attrgetter("priority")
 _FIRST: Final = 4  # where a row's message begins
 _MORE: Final = _FIRST + len(MESSAGE)  # where what other statements add to the rows begins
 
@@ -157,4 +160,6 @@ def found(rows: Sequence[Any]) -> Lease:
 
 def in_order(messages: Iterable[QueueMessage]) -> list[QueueMessage]:
     """Sort messages as they are leased: the highest priority first, then the oldest."""
-    return sorted(messages, key=lambda message: (-message.priority, message.id))
+    oldest_first = sorted(messages, key=_ID)
+    oldest_first.sort(key=_PRIORITY, reverse=True)  # which leaves those of one priority in order
+    return oldest_first

@@ -6,6 +6,7 @@ import datetime as dt
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import Connection
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _LONGEST_TEXT: Final = 10_000
+_STATUS: Final = itemgetter(1)  # of a Finish
 
 
 class Finish(NamedTuple):
@@ -127,20 +129,21 @@ def finish_and_lease(
 
 
 def _some_dead(finishes: Sequence[Finish]) -> bool:
-    return any(finish.status == "dead" for finish in finishes)
+    return "dead" in map(_STATUS, finishes)
 
 
 def _finishing(finishes: Sequence[Finish], worker_id: int) -> dict[str, Any]:
+    fences, statuses, outputs, errors = zip(*finishes, strict=True)
     return {
-        **_many([finish.fence for finish in finishes], worker_id),
-        "outcomes": _unless_all("completed", [finish.status for finish in finishes]),
-        "results": _unless_all(None, [finish.output for finish in finishes]),
-        "reasons": _unless_all(None, [finish.error for finish in finishes]),
+        **_many(fences, worker_id),
+        "outcomes": _unless_all("completed", statuses),
+        "results": _unless_all(None, outputs),
+        "reasons": _unless_all(None, errors),
     }
 
 
-def _unless_all(usual: str | None, values: list[str | None] | list[str]) -> Sequence[str | None]:
-    return [] if values.count(usual) == len(values) else values  # type: ignore[arg-type]
+def _unless_all(usual: str | None, values: tuple[str | None, ...]) -> list[str | None]:
+    return [] if values.count(usual) == len(values) else list(values)
 
 
 def fail_many(
@@ -225,8 +228,5 @@ def _seconds(wait: dt.timedelta | None) -> float | None:
 
 
 def _many(fences: Sequence[Fence], worker_id: int) -> dict[str, Any]:
-    return {
-        "mids": [fence.message_id for fence in fences],
-        "rcs": [fence.read_ct for fence in fences],
-        "worker": worker_id,
-    }
+    mids, rcs = zip(*fences, strict=True)
+    return {"mids": mids, "rcs": rcs, "worker": worker_id}

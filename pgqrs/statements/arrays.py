@@ -18,7 +18,7 @@ class _Numbers(TypeDecorator[Iterable[int]]):
     cache_ok = True
 
     def process_bind_param(self, value: Iterable[int] | None, dialect: Any) -> str | None:  # noqa: ARG002
-        return None if value is None else "{" + ",".join([f"{each:d}" for each in value]) + "}"
+        return None if value is None else "{" + ",".join(map(int.__repr__, value)) + "}"
 
 
 def numbers(name: str, kind: Any) -> ColumnElement[Any]:
