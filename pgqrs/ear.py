@@ -98,11 +98,11 @@ class Ear(Closing):
         Raises UnavailableError where the connection is lost.
         """
         if not self._rung:
-            ready = self._selector.select(seconds)
-            if any(key.fileobj is self._waker for key, _ in ready):
-                self._waker.clear()
-            if any(key.fileobj is not self._waker for key, _ in ready):
-                self._receive()
+            for key, _ in self._selector.select(seconds):
+                if key.fileobj is self._waker:
+                    self._waker.clear()
+                else:
+                    self._receive()
         rung, self._rung = self._rung, set()
         return rung
 

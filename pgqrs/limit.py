@@ -36,7 +36,7 @@ class Limit:
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="pgqrs-limit", daemon=True)
             self._thread.start()
-        raw: Any = connection.connection.driver_connection
+        raw: Any = connection.connection.dbapi_connection
         try:
             self._until = (time.monotonic() + self._seconds, raw.pgconn.socket)
         except OperationalError as error:

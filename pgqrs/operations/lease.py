@@ -38,6 +38,7 @@ BURIED_AT_ONCE: Final = 100
 
 # Seconds, at most. Who has the turn for longer is a transaction of an application's.
 _PAUSES: Final = (0.0, 0.001, 0.002, *[0.004] * 17)
+_STATUSES: Final = {status.value: status for status in WorkerStatus}
 _ID: Final = attrgetter("id")
 _PRIORITY: Final = attrgetter("priority")
 _FIRST: Final = 4  # where a row's message begins
@@ -153,9 +154,9 @@ def found(rows: Sequence[Any]) -> Lease:
     """Make a lease of the rows that its statement gave."""
     status, paused, spent, time, first = rows[0][: _FIRST + 1]
     if first is None:
-        return Lease([], status and WorkerStatus(status), paused, next_due=time, bury_upto=spent)
+        return Lease([], _STATUSES.get(status), paused, next_due=time, bury_upto=spent)
     messages = in_order([message_of(*row[_FIRST:_MORE]) for row in rows])
-    return Lease(messages, WorkerStatus(status), paused, looked_for=time, bury_upto=spent)
+    return Lease(messages, _STATUSES[status], paused, looked_for=time, bury_upto=spent)
 
 
 def in_order(messages: Iterable[QueueMessage]) -> list[QueueMessage]:

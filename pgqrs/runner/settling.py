@@ -48,6 +48,8 @@ class Settler:
 
     def settle(self, connection: Connection, lane: Lane) -> None:
         """Settle all that waits."""
+        if not lane.outbox:
+            return
         while known := lane.next_of(Acknowledged):
             self._note(connection, lane, known)
         while finishes := lane.next_of(Finish):
