@@ -13,7 +13,7 @@ __all__ = ["measure"]
 READY = """
 INSERT INTO pgqrs.pgqrs_messages (queue_id, vt, enqueued_at, payload)
 SELECT q.id, now(), now(), jsonb_build_object('text', repeat('x', 188))
-FROM pgqrs.pgqrs_queues q, generate_series(1, %s)
+FROM pgqrs.pgqrs_queues q, generate_series(1, %s) WHERE q.queue_name = 'bench'
 """
 
 

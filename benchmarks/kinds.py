@@ -28,7 +28,7 @@ ENVIRONMENTS = Path(__file__).parent / ".environments"
 
 @dataclass(frozen=True)
 class Kind:
-    """A contender, how to start it, whether on our tables, and whether it keeps what is done."""
+    """A contender, how to start it, and whether on our tables; `keeps`: of ours, what is done."""
 
     name: str
     command: tuple[str, ...]

@@ -25,12 +25,12 @@ INSERT INTO pgqrs.pgqrs_archive (id, queue_id, vt, enqueued_at, dequeued_at, arc
   read_ct, returned_ct, priority, status, payload)
 SELECT nextval('pgqrs.pgqrs_messages_id_seq'), q.id, now(), now(), now(), now(), 1, 0, 0,
   'completed', jsonb_build_object('text', repeat('x', 188))
-FROM pgqrs.pgqrs_queues q, generate_series(1, %s)
+FROM pgqrs.pgqrs_queues q, generate_series(1, %s) WHERE q.queue_name = 'bench'
 """
 DELAYED = """
 INSERT INTO pgqrs.pgqrs_messages (queue_id, state, vt, enqueued_at, payload)
 SELECT q.id, 1, now() + interval '1 day', now(), jsonb_build_object('text', repeat('x', 188))
-FROM pgqrs.pgqrs_queues q, generate_series(1, %s)
+FROM pgqrs.pgqrs_queues q, generate_series(1, %s) WHERE q.queue_name = 'bench'
 """
 PATIENCE = 30.0
 """Seconds within which the API of a peer must have parked its messages."""
@@ -43,7 +43,7 @@ def measure(stage: Stage) -> list[Result]:
     with ExitStack() as stack:
         pairs = started(stage, stack)
         sizes = [
-            min(sized(stage, [one], stage.scale.drained, 2.0) for one in pair) for pair in pairs
+            min(sized(stage, [one], stage.scale.drained) for one in pair) for pair in pairs
         ]
         for number in stage.rounds(stage.scale.few, "parked rows"):
             for (clean, full), n in zip(pairs, sizes, strict=True):

@@ -1,8 +1,8 @@
 """A backlog drained by several processes at once, each in its best batched way.
 
-That is 500 messages at a time, but for PgQueuer, which is quicker with 100. Beside them is one
-process with 32 handlers at a time. The rate is that of all together, from the start to the last
-one's end.
+Who fetches batches takes 500 messages at a time, but PgQueuer 100: to it more give nothing. Beside
+them is one process with 32 handlers at a time. The rate is that of all together, from the start to
+the last one's end.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def shared(stage: Stage, crew: Sequence[Contender], figure: str, n: int) -> floa
     return n / (ended - begun)
 
 
-def sized(stage: Stage, crew: Sequence[Contender], n: int, most: float = 2.0) -> int:
-    """Give how many of `n` messages the first of them drains in about `most` seconds."""
+def sized(stage: Stage, crew: Sequence[Contender], n: int) -> int:
+    """Give how many of `n` messages the first of them drains in about two seconds."""
     sample = max(n // 20, 1)
-    return portion(n, n / shared(stage, crew[:1], "share", sample), most)
+    return portion(n, n / shared(stage, crew[:1], "share", sample), 2.0)
 
 
 def _round(stage: Stage, crew: list[Contender], n: int, book: Book) -> None:

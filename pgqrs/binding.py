@@ -143,7 +143,7 @@ class EngineBinding(Binding):
         try:
             given = call.step(connection)
         except BaseException:
-            pool.drop(connection)
+            pool.give_back(connection)
             raise
         pool.keep(connection)
         return given

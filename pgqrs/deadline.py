@@ -86,7 +86,7 @@ class DeadlineWatch:
 
     def after_fork_in_child(self) -> None:
         """Forget the statements and the thread, which are the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may send something meanwhile
         self._changed = threading.Condition(self._lock)
         self._under_way: set[Statement] = set()
         self._shortest = math.inf  # of all limits, in seconds

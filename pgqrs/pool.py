@@ -33,7 +33,7 @@ class HandyPool(QueuePool):
         self._at_hand: list[Connection] = []
         self._seekers = 0  # who wants one from the pool itself just now
         self._is_disposed = False
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # a signal handler may call meanwhile
 
     def take(self) -> Connection | None:
         """Give a connection that is at hand, in autocommit and open as far as can be seen."""
@@ -53,51 +53,58 @@ class HandyPool(QueuePool):
             if not self._seekers and self.overflow() <= 0 and not connection.invalidated:
                 self._at_hand.append(connection)
                 return
-        if self._is_disposed:  # SQLAlchemy would keep it for nobody
-            connection.invalidate()
+        self.give_back(connection)
+
+    def give_back(self, connection: Connection) -> None:
+        """Give a connection back to the pool, as after a call that failed."""
         connection.close()
+        if self._is_disposed:  # SQLAlchemy would keep it for nobody
+            super().dispose()
 
-    def drop(self, connection: Connection) -> None:
-        """Give back a connection after a call that failed.
+    def give_back_all(self) -> None:
+        """Give back what is at hand.
 
-        Where it was lost, so is what is at hand: when those are taken again, SQLAlchemy replaces
+        Where one connection was lost, so are they: when they are taken again, SQLAlchemy replaces
         all that are older than the loss.
         """
-        if connection.invalidated:
-            self._give_back_all()
-        connection.close()
+        with self._changing:
+            given, self._at_hand = self._at_hand, []
+        for connection in given:
+            connection.close()
 
     def dispose(self) -> None:
         """Close what is idle; nothing is at hand any more."""
         self._is_disposed = True
         with self._changing:
             self._seekers += 1
-        self._give_back_all()
+        self.give_back_all()
         super().dispose()
 
     def _do_get(self) -> ConnectionPoolEntry:
         with self._changing:
             self._seekers += 1
         try:
-            self._give_back_all()
+            self.give_back_all()
             return super()._do_get()
         finally:
             with self._changing:
                 self._seekers -= 1
 
-    def _give_back_all(self) -> None:
-        with self._changing:
-            given, self._at_hand = self._at_hand, []
-        for connection in given:
-            connection.close()
-
 
 def check_at_checkout(engine: Engine) -> None:
-    """Have connections that cannot be used any more replaced when they leave the engine's pool."""
+    """Have connections that cannot be used any more replaced when they leave the engine's pool.
+
+    With one that was lost all that are at hand go back to it.
+    """
 
     @event.listens_for(engine, "connect")
     def equip(_dbapi: Any, record: Any) -> None:
         record.info[_IS_USABLE] = _looking_at(record.driver_connection.pgconn)
+
+    @event.listens_for(engine, "invalidate")
+    def lost(*_: object) -> None:
+        if isinstance(engine.pool, HandyPool):
+            engine.pool.give_back_all()
 
     @event.listens_for(engine, "checkout")
     def check(_dbapi: Any, record: Any, _proxy: Any) -> None:

@@ -28,7 +28,8 @@ from pgqrs.statements import (
     turn,
     withdraw,
 )
-from pgqrs.statements.lease import lease, lease_above
+from pgqrs.statements.keyed import TAKES_TURNS
+from pgqrs.statements.lease import lease, lease_above, lease_first, lease_in_turn
 
 SPAN = dt.timedelta(seconds=30)
 STEADY, LATE, IDLE, BEHIND = 1, 2, 3, 4
@@ -352,14 +353,19 @@ MAINTAINING = [
         each=14,
     ),
 ]
+
+
+def finishing(scene: Scene, n: int) -> dict[str, Any]:
+    return settling(n, outcomes="completed", results="1", reasons=None)(scene)
+
+
 TURN = [
     # What finishing and leasing may read, together.
     case(
         f"finish and lease {n}",
         turn.finish_and_lease,
         lambda scene, n=n: (
-            settling(n, outcomes="completed", results="1", reasons=None)(scene)
-            | {"queue": STEADY, "n": n, "timeout": None, **LEASING}
+            finishing(scene, n) | {"queue": STEADY, "n": n, "timeout": None, **LEASING}
         ),
         *ARMS,
         n=n,
@@ -485,9 +491,26 @@ LOOKING += [
 ]
 BOUNDED = [
     case(
-        f"lease {n} from bounds on",
-        lease_above,
-        leased_above(n),
+        f"{name} {n} from bounds on",
+        statement,
+        lambda scene, n=n, more=more: leased_above(n)(scene) | more(scene, n),
+        *ARMS,
+        n=n,
+        each=each,
+        base=base,
+        sorted_rows=3 * n,
+    )
+    for n in (1, 100)
+    for name, statement, more, each, base in (
+        ("lease", lease_above, lambda _scene, _n: {}, 14, 40),
+        ("finish and lease", turn.finish_and_lease_above, finishing, 12 + 14, 20 + 40),
+    )
+]
+FIRST_OF_ALL = [
+    case(
+        f"lease {n} of short",
+        lease_first,
+        given(queue=STEADY, worker=HOLDER[STEADY], n=n, timeout=None, **LEASING),
         *ARMS,
         n=n,
         each=14,
@@ -496,7 +519,24 @@ BOUNDED = [
     )
     for n in (1, 100)
 ]
+IN_TURN = [
+    # Whose leases depend on each other look at the first of the line, and count their queue up.
+    case(
+        f"lease {n} of {policy.value}{' widely' if wide else ''}",
+        lambda schema, policy=policy, wide=wide: lease_in_turn(schema, policy, wide=wide),
+        given(queue=STEADY, worker=HOLDER[STEADY], n=n, timeout=None, **LEASING),
+        n=n,
+        each=40,
+        base=200,
+        sorted_rows=8 * n + 40,
+    )
+    for n in (1, 100)
+    for policy in sorted(TAKES_TURNS)
+    for wide in (False, True)
+]
 CASES = [
+    *FIRST_OF_ALL,
+    *IN_TURN,
     *BOUNDED,
     *TURN,
     *MAINTAINING,

@@ -2,7 +2,7 @@
 
 `furnish` fills one schema a state of the statistics; `Explainer` captures statements as the
 library sends them and explains them, with values and as generic plans. No planner setting is
-changed anywhere.
+changed but that which makes a plan generic, as a run's connection does.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _dsn(url: URL) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan, executed or not."""
+    """A plan, and what its execution read."""
 
     root: dict[str, Any]
     text: str = field(repr=False)
@@ -184,12 +184,9 @@ class Plan:
         ]
 
     def sorts(self) -> list[float]:
-        """How many rows each sort read; in a plan not executed, 0 where it sorts no table."""
-        return [
-            _rows(node["Plans"][0], float("inf") if _reads_table(node) else 0)
-            for node in self.nodes()
-            if node["Node Type"].endswith("Sort")
-        ]
+        """How many rows each sort read."""
+        read = [node["Plans"][0] for node in self.nodes() if node["Node Type"].endswith("Sort")]
+        return [float(node["Actual Rows"] * node["Actual Loops"]) for node in read]
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -200,19 +197,6 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _buffers(node: dict[str, Any]) -> int:
     return int(node.get("Shared Hit Blocks", 0) + node.get("Shared Read Blocks", 0))
-
-
-def _rows(node: dict[str, Any], unknown: float) -> float:
-    return float(node["Actual Rows"] * node["Actual Loops"]) if "Actual Rows" in node else unknown
-
-
-def _reads_table(node: dict[str, Any]) -> bool:
-    # What comes through a LIMIT is bounded, and subplans are looked at by themselves.
-    if node["Node Type"] == "Limit":
-        return False
-    apart = ("InitPlan", "SubPlan")
-    children = [c for c in node.get("Plans", ()) if c["Parent Relationship"] not in apart]
-    return node.get("Relation Name") in BIG or any(_reads_table(child) for child in children)
 
 
 @dataclass(frozen=True)
@@ -237,7 +221,7 @@ class Explainer:
         self._driver = psycopg.connect(_dsn(url), autocommit=True)
         self._driver.prepare_threshold = None
         self._driver.prepared_max = None
-        self._prepared: dict[str, tuple[str, str, list[str]]] = {}
+        self._prepared: dict[str, str] = {}
         self.version = self._driver.info.server_version // 10_000
 
     def close(self) -> None:
@@ -271,32 +255,32 @@ class Explainer:
         explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ")
         return self._executed(explain + self._execute(sent), None, allowed)
 
+    def generic(self, sent: Sent, allowed: float = math.inf) -> Plan:
+        """Execute the generic plan, as connections of a run do from the first time on."""
+        explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ")
+        self._raw("SET plan_cache_mode = force_generic_plan")
+        try:
+            return self._executed(explain + self._execute(sent), None, allowed)
+        finally:
+            self._raw("RESET plan_cache_mode")
+
     def is_generic(self, sent: Sent) -> bool:
         """Say whether the server settles on the generic plan, which it decides after five."""
         for _ in range(8):  # explaining counts as executing, and leaves nothing behind
             self._rolled_back(sql.SQL("EXPLAIN (FORMAT JSON) ") + self._execute(sent))
-            if self._generic_plans(self._prepare(sent)[0]) > 0:
+            if self._generic_plans(self._prepare(sent)) > 0:
                 return True
         return False
-
-    def generic(self, sent: Sent) -> Plan:
-        """Give the generic plan, unexecuted, whether or not it is the one that would be taken."""
-        _, statement, types = self._prepare(sent)
-        typed = re.sub(
-            r"\$(\d+)(?!\d|::)", lambda found: f"{found[0]}::{types[int(found[1]) - 1]}", statement
-        )
-        result = self._raw(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {typed}")
-        return _plan(json.loads(result.get_value(0, 0) or b""))
 
     def ask(self, query: str) -> list[Any]:
         """Give the rows of a query of the test's own."""
         return self._driver.execute(query.encode()).fetchall()
 
     def _execute(self, sent: Sent) -> sql.Composable:
-        name = sql.Identifier(self._prepare(sent)[0])
+        name = sql.Identifier(self._prepare(sent))
         return sql.SQL("EXECUTE {}{}").format(name, sent.arguments())
 
-    def _prepare(self, sent: Sent) -> tuple[str, str, list[str]]:
+    def _prepare(self, sent: Sent) -> str:
         if sent.text not in self._prepared:
             self._driver.prepare_threshold = 5
             self._raw("BEGIN")
@@ -304,11 +288,11 @@ class Explainer:
             self._raw("ROLLBACK")
             self._driver.prepare_threshold = None
             row = self._driver.execute(
-                "SELECT name, statement, parameter_types::text[] FROM pg_prepared_statements"
+                "SELECT name FROM pg_prepared_statements"
                 " ORDER BY prepare_time DESC, name DESC LIMIT 1"
             ).fetchone()
             assert row is not None
-            self._prepared[sent.text] = row
+            (self._prepared[sent.text],) = row
         return self._prepared[sent.text]
 
     def _generic_plans(self, name: str) -> int:
@@ -318,7 +302,7 @@ class Explainer:
         return int(row[0])
 
     def _executed(self, explain: str | sql.Composable, values: Any, allowed: float) -> Plan:
-        """Give the second execution, or the cheapest of five where that one is not allowed.
+        """Give the second execution, or the median of five where that one is not allowed.
 
         One in hundreds fills an index page, looks up which of its rows are dead and splits it, for
         all those before; indexes that grow alike do so one shortly after the other.
@@ -328,7 +312,7 @@ class Explainer:
         if plan.buffers <= allowed:
             return plan
         again = [self._rolled_back(explain, values) for _ in range(4)]
-        return min(plan, *again, key=lambda each: each.buffers)
+        return sorted([plan, *again], key=lambda each: each.buffers)[2]
 
     def _rolled_back(self, statement: str | sql.Composable, values: Any = None) -> Plan:
         query = statement.encode() if isinstance(statement, str) else statement
@@ -340,14 +324,13 @@ class Explainer:
         assert row is not None
         return _plan(row[0])
 
-    def _raw(self, statement: str) -> Any:
+    def _raw(self, statement: str) -> None:
         # Past psycopg, which forgets what it prepared when it sees a ROLLBACK.
         result = self._driver.pgconn.exec_(statement.encode())
         assert result.status in (
             psycopg.pq.ExecStatus.COMMAND_OK,
             psycopg.pq.ExecStatus.TUPLES_OK,
         ), result.error_message
-        return result
 
 
 def _plan(explained: list[dict[str, Any]]) -> Plan:

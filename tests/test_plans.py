@@ -79,8 +79,7 @@ def plans_of(
     allowed = budget.buffers(explainer.version) if budget else math.inf
     yield "with values", explainer.custom(sent, allowed)
     yield "prepared", explainer.prepared(sent, allowed)
-    if explainer.version >= 16:
-        yield "generic", explainer.generic(sent)
+    yield "generic", explainer.generic(sent, allowed)
 
 
 def assert_good(
@@ -123,12 +122,9 @@ def test_a_lease_pays_for_late_messages_once_and_a_bounded_number_at_a_time(
     """What is due and passed over is moved: 14 buffers a message moved."""
     reach = max(n, PROMOTED_AT_ONCE)
     for how, plan in plans_of(explainer, scene, leased(LATE, n)):
-        moved = n
-        if how != "generic":
-            promoted = plan.rows_taken("promoted")
-            assert 0 < promoted <= 2 * reach
-            moved += promoted
-        budget = Budget(moved, each=14, base=40, sorted_rows=n + 2 * reach)
+        promoted = plan.rows_taken("promoted")
+        assert 0 < promoted <= 2 * reach
+        budget = Budget(n + promoted, each=14, base=40, sorted_rows=n + 2 * reach)
         assert_good(plan, how, ARMS, budget, explainer.version)
         assert_each_arm_by_its_index(plan)
 

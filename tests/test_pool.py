@@ -130,15 +130,16 @@ def test_one_that_was_lost_is_replaced(admin: Admin, config: Config, engine: Eng
         assert admin.queue_metrics("q").pending == 2
 
 
-def test_none_is_left_behind(config: Config, engine: Engine) -> None:
-    """Nor comes any back once its engine is disposed."""
+@pytest.mark.parametrize("give", [HandyPool.keep, HandyPool.give_back])
+def test_none_is_left_behind(config: Config, engine: Engine, give: Any) -> None:
+    """Nor comes any back once its engine is disposed, whether its call went well or not."""
     with Admin(config) as admin:
         admin.create_queue("q")
         pool = admin.pool.pool
         assert isinstance(pool, HandyPool)
         late = pool.take()
         assert late is not None
-    pool.keep(late)
+    give(pool, late)
     assert pool.take() is None
     until(lambda: ask(engine, CONNECTIONS) == 1)
 
@@ -170,6 +171,15 @@ def test_a_loss_is_one_of_all_that_are_at_hand(admin: Admin) -> None:
         admin.binding.run(call(end_of_it))
     assert pool.take() is None
     assert admin.binding.run(call(backend)) != other
+
+
+def test_so_is_one_that_was_lost_outside_of_calls(config: Config) -> None:
+    """Whoever meets it: all that are at hand are as old."""
+    with Admin(config) as admin, admin.pool.connect() as connection:
+        before = admin.binding.run(call(backend))
+        with suppress(OperationalError):
+            end_of_it(connection)
+        assert admin.binding.run(call(backend)) != before
 
 
 def backend(connection: Connection) -> Any:
