@@ -42,9 +42,7 @@ def measure(stage: Stage) -> list[Result]:
     book = Book("parked")
     with ExitStack() as stack:
         pairs = started(stage, stack)
-        sizes = [
-            min(sized(stage, [one], stage.scale.drained) for one in pair) for pair in pairs
-        ]
+        sizes = [min(sized(stage, [one], stage.scale.drained) for one in pair) for pair in pairs]
         for number in stage.rounds(stage.scale.few, "parked rows"):
             for (clean, full), n in zip(pairs, sizes, strict=True):
                 stage.tell(f"parked rows, round {number}: {clean.name}")

@@ -57,12 +57,10 @@ class Lane:
         self._ended: deque[tuple[Task, Any]] = deque()
         self._holds = Holds()
         self.batch = room.batch_size > 0
-        self._size = room.size
         self._at_once = room.concurrency * room.size
         self._ahead = Ahead(room.prefetch, room.prefetch_most, room.size)
-        self._first_result_at = 0.0
+        self._first_result_at, self._reach = 0.0, 0
         self._unknown, self._unknown_since = 0, 0.0  # given back lately
-        self._reach = 0
         self.is_open = True
         """Whether it may lease: not once its queue is gone, or its worker was stopped."""
         self.has_leased = False
@@ -151,7 +149,7 @@ class Lane:
         ahead = self.slots.takes_ahead and not watched
         most = self._capacity if ahead else self.room.concurrency
         while self._backlog and len(self.running) < most:
-            size = min(self._size, len(self._backlog))
+            size = min(self.room.size, len(self._backlog))
             messages = [self._backlog.popleft() for _ in range(size)]
             until = self._holds.until(messages)
             task = Task(messages, self.steps.queue, self.batch, self.room.time_limit, until)
