@@ -222,7 +222,7 @@ class ConsumerSteps(WorkerSteps):
         # Of two leases of one message the first is lost, and the statement goes by ids.
         last = dict(sorted(filter(None, fences)))
         if len(last) < len(fences):
-            fences = [f if f is not None and last[f[0]] == f[1] else None for f in fences]
+            fences = [f if f and last[f.message_id] == f.read_ct else None for f in fences]
 
         def send(
             connection: Connection, _schema: str, _worker_id: int, held: Sequence[Fence]

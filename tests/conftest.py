@@ -19,6 +19,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from pgqrs import Admin, Config, migrations
 from pgqrs.embedded import EmbeddedPostgres
+from pgqrs.errors import EmbeddedPostgresError
 
 if TYPE_CHECKING:
     from processes import Crowd
@@ -82,6 +83,18 @@ def template(maintenance: Engine) -> str:
     migrations.install(engine)
     engine.dispose()
     return name
+
+
+@pytest.fixture(scope="module")
+def quiet_server() -> Iterator[EmbeddedPostgres]:
+    """A server that nobody else uses: its write-ahead log and its dead rows are the test's own."""
+    server = EmbeddedPostgres(durable=False, settings={"autovacuum": "off"})
+    try:
+        server.start()
+    except EmbeddedPostgresError as error:
+        pytest.skip(str(error))
+    yield server
+    server.stop()
 
 
 def _database(maintenance: Engine, source: str) -> Iterator[URL]:

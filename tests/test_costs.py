@@ -13,7 +13,6 @@ from wire import Wire
 
 from pgqrs import Admin, Config, Consumer, Producer, QueueMessage
 from pgqrs.embedded import EmbeddedPostgres
-from pgqrs.errors import EmbeddedPostgresError
 
 BODY = json.dumps({"text": "x" * 188})
 # Nobody beats or notifies in the background while we count.
@@ -121,18 +120,6 @@ def test_counting_sees_a_transaction(house: House) -> None:
             connection.execute(text("SELECT 1"))
     host.dispose()
     assert traffic.statements == traffic.round_trips == 3
-
-
-@pytest.fixture(scope="module")
-def quiet_server() -> Iterator[EmbeddedPostgres]:
-    """A server on which nobody else writes: its write-ahead log is ours alone."""
-    server = EmbeddedPostgres(durable=False, settings={"autovacuum": "off"})
-    try:
-        server.start()
-    except EmbeddedPostgresError as error:
-        pytest.skip(str(error))
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from plans import Explainer
 
 from pgqrs import Admin, Config, Json, QueueMessage
 from pgqrs.embedded import EmbeddedPostgres
-from pgqrs.errors import EmbeddedPostgresError
 from pgqrs.floor import Bounds, Floor
 from pgqrs.operations.lease import Lease
 from pgqrs.statements import lease as sql
@@ -139,20 +138,14 @@ def line(config: Config) -> Iterator[Line]:
 
 
 @pytest.fixture
-def alone() -> Iterator[Line]:
-    """A line on a server that nobody else uses, whose work does not end what is still seen."""
-    server = EmbeddedPostgres(durable=False, settings={"autovacuum": "off"})
-    try:
-        server.start()
-    except EmbeddedPostgresError as error:
-        pytest.skip(str(error))
-    config = Config.from_dsn(server.dsn())
+def quiet_line(quiet_server: EmbeddedPostgres) -> Iterator[Line]:
+    """A line where no work of others decides when rows that were rolled back are pruned."""
+    config = Config.from_dsn(quiet_server.dsn())
     with Admin(config) as admin:
         admin.install()
     line = Line(config)
     yield line
     line.close()
-    server.stop()
 
 
 def bound(line: Line, message: QueueMessage) -> None:
@@ -307,23 +300,23 @@ def test_with_a_held_snapshot_every_message_comes_in_order(line: Line) -> None:
     assert sent.count("lease_above") > 10
 
 
-def test_dead_rows_cost_a_bounded_lease_a_tenth_at_most(alone: Line) -> None:
+def test_dead_rows_cost_a_bounded_lease_a_tenth_at_most(quiet_line: Line) -> None:
     """In buffers, which repeat exactly, beside the same lease without a dead row before it."""
-    explainer = Explainer(alone.config.url)
+    explainer = Explainer(quiet_line.config.url)
 
     def buffers(statement: Any, **bounds: Any) -> int:
-        terms = {"queue": 1, "worker": alone.consumer.worker_id, "n": 100, "timeout": SPAN}
+        terms = {"queue": 1, "worker": quiet_line.consumer.worker_id, "n": 100, "timeout": SPAN}
         given = {**terms, "default_timeout": SPAN, "default_attempts": 5, **bounds}
         (sent,) = explainer.capture(lambda c: c.execute(statement, given).all())
         return explainer.prepared(sent).buffers
 
-    alone.consumer.heartbeat()
-    alone.producer.batch_enqueue(range(20_200))
+    quiet_line.consumer.heartbeat()
+    quiet_line.producer.batch_enqueue(range(20_200))
     clean = buffers(sql.lease("pgqrs"))
-    with held_snapshot(alone):
+    with held_snapshot(quiet_line):
         for _ in range(200):
-            last = alone.consumer.dequeue_batch(100)
-            alone.consumer.archive_batch(last)
+            last = quiet_line.consumer.dequeue_batch(100)
+            quiet_line.consumer.archive_batch(last)
         assert last[-1].dequeued_at is not None
         bounds = {"rank": 0, "floor": last[-1].id, "since": last[-1].dequeued_at}
         everywhere, bounded = (

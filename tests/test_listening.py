@@ -137,7 +137,7 @@ def test_behind_a_pooler_that_nobody_told_of(
     sentence: str,
 ) -> None:
     """It is found out by a notification to oneself, which arrives or does not."""
-    with bouncer(url, mode, ignored="options") as dsn:
+    with bouncer(url, mode, ignored="options", size=10) as dsn:  # more than connect to it
         config = Config.from_dsn(dsn, poll_interval_seconds=0.2, prefetch_count=0)
         listens = f"listening on {sentence}, and polling every 0.2 s besides"
         polls = f"polling every 0.2 s only: {sentence}"

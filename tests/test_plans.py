@@ -33,7 +33,6 @@ from sqlalchemy import URL, Connection
 
 from pgqrs import Archive, Config, Messages
 from pgqrs.embedded import EmbeddedPostgres
-from pgqrs.errors import EmbeddedPostgresError
 from pgqrs.statements import queues
 from pgqrs.statements.lease import PROMOTED_AT_ONCE
 
@@ -43,17 +42,11 @@ pytestmark = [pytest.mark.matrix, pytest.mark.xdist_group("plans")]
 
 
 @pytest.fixture(scope="module")
-def furnished() -> Iterator[URL]:
-    """A server that nobody else uses, with one schema a state of the statistics."""
-    server = EmbeddedPostgres(durable=False, settings={"autovacuum": "off"})
-    try:
-        server.start()
-    except EmbeddedPostgresError as error:
-        pytest.skip(str(error))
-    url = Config.from_dsn(server.dsn()).url
+def furnished(quiet_server: EmbeddedPostgres) -> URL:
+    """One schema a state of the statistics."""
+    url = Config.from_dsn(quiet_server.dsn()).url
     furnish(url)
-    yield url
-    server.stop()
+    return url
 
 
 @pytest.fixture(scope="module")

@@ -89,13 +89,19 @@ def test_who_needs_one_of_the_pool_gets_it(narrow: Config, their: Admin) -> None
         assert their.queue_metrics("q").pending == 2
 
 
+def at_hand(admin: Admin) -> tuple[HandyPool, Connection]:
+    """Take the connection that a call has left."""
+    pool = admin.pool.pool
+    assert isinstance(pool, HandyPool)
+    connection = pool.take()
+    assert connection is not None
+    return pool, connection
+
+
 def test_who_waits_gets_what_a_call_leaves(their: Admin) -> None:
     """Although it would otherwise stay at hand."""
     their.list_queues()
-    pool = their.pool.pool
-    assert isinstance(pool, HandyPool)
-    held = pool.take()
-    assert held is not None
+    pool, held = at_hand(their)
     got: list[Any] = []
 
     def wait() -> None:
@@ -135,10 +141,7 @@ def test_none_is_left_behind(config: Config, engine: Engine, give: Any) -> None:
     """Nor comes any back once its engine is disposed, whether its call went well or not."""
     with Admin(config) as admin:
         admin.create_queue("q")
-        pool = admin.pool.pool
-        assert isinstance(pool, HandyPool)
-        late = pool.take()
-        assert late is not None
+        pool, late = at_hand(admin)
     give(pool, late)
     assert pool.take() is None
     until(lambda: ask(engine, CONNECTIONS) == 1)
@@ -161,10 +164,7 @@ def test_one_that_was_lost_on_the_way_is_not_kept(admin: Admin, config: Config) 
 def test_a_loss_is_one_of_all_that_are_at_hand(admin: Admin) -> None:
     """As in any pool: what is older than the loss is replaced when it is taken."""
     admin.list_queues()
-    pool = admin.pool.pool
-    assert isinstance(pool, HandyPool)
-    first = pool.take()
-    assert first is not None
+    pool, first = at_hand(admin)
     other = admin.binding.run(call(backend))
     pool.keep(first)
     with pytest.raises(UnavailableError):

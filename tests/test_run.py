@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -201,7 +202,7 @@ def test_another_attempt_is_made_when_it_is_due(admin: Admin, dsn: str, producer
 
 def test_leases_of_busy_handlers_are_extended(admin: Admin, dsn: str, producer: Producer) -> None:
     """A handler that takes several lease times keeps its message, and so do those that wait."""
-    config = Config.from_dsn(dsn, default_lock_time_seconds=0.6)
+    config = Config.from_dsn(dsn, default_lock_time_seconds=2)
     go = threading.Event()
     seen: list[int] = []
 
@@ -212,9 +213,8 @@ def test_leases_of_busy_handlers_are_extended(admin: Admin, dsn: str, producer: 
     producer.batch_enqueue([1, 2])
     with working(config, handler, prefetch=1):
         until(lambda: seen)
-        first = pgqrs.Messages(admin).list()
-        until(lambda: all(m.vt > first[0].vt for m in pgqrs.Messages(admin).list()))
-        threading.Event().wait(2)
+        much_later = pgqrs.Messages(admin).list()[0].vt + dt.timedelta(seconds=4)
+        until(lambda: all(m.vt > much_later for m in pgqrs.Messages(admin).list()))
         assert [m.read_ct for m in pgqrs.Messages(admin).list()] == [1, 1]
         go.set()
         until(lambda: len(archived(admin)) == 2)
