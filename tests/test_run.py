@@ -201,8 +201,8 @@ def test_another_attempt_is_made_when_it_is_due(admin: Admin, dsn: str, producer
 
 
 def test_leases_of_busy_handlers_are_extended(admin: Admin, dsn: str, producer: Producer) -> None:
-    """A handler that takes several lease times keeps its message, and so do those that wait."""
-    config = Config.from_dsn(dsn, default_lock_time_seconds=2)
+    """A handler that takes longer than a lease keeps its message, and so do those that wait."""
+    config = Config.from_dsn(dsn, default_lock_time_seconds=4)
     go = threading.Event()
     seen: list[int] = []
 
@@ -213,8 +213,8 @@ def test_leases_of_busy_handlers_are_extended(admin: Admin, dsn: str, producer: 
     producer.batch_enqueue([1, 2])
     with working(config, handler, prefetch=1):
         until(lambda: seen)
-        much_later = pgqrs.Messages(admin).list()[0].vt + dt.timedelta(seconds=4)
-        until(lambda: all(m.vt > much_later for m in pgqrs.Messages(admin).list()))
+        after = pgqrs.Messages(admin).list()[0].vt + dt.timedelta(seconds=4)
+        until(lambda: all(m.vt > after for m in pgqrs.Messages(admin).list()))
         assert [m.read_ct for m in pgqrs.Messages(admin).list()] == [1, 1]
         go.set()
         until(lambda: len(archived(admin)) == 2)
