@@ -17,6 +17,7 @@ from pgqrs.cursors import async_cursor_for, cursor_for
 from pgqrs.deadline import GRACE
 from pgqrs.forking import forget_in_child
 from pgqrs.pool import HandyPool, check_at_checkout
+from pgqrs.sending import OURS
 from pgqrs.statement_cache import shared
 
 __all__ = ["acquire", "async_options_of", "beside", "options_of", "prepare", "release", "single"]
@@ -116,7 +117,7 @@ def _options_of(config: Config, cursor: type) -> dict[str, Any]:
         "paramstyle": "numeric_dollar",
         "hide_parameters": True,
         "skip_autocommit_rollback": True,
-        "execution_options": {"compiled_cache": shared(config.schema_)},
+        "execution_options": {"compiled_cache": shared(config.schema_), OURS: True},
         "pool_size": size,
         "max_overflow": pooled - size,
         "pool_timeout": config.connection_timeout_seconds,

@@ -1,7 +1,7 @@
 """A process that runs handlers, and writes down what is sent and what is handled.
 
-What the run sends is seen in the events of SQLAlchemy: the product knows nothing of it. The process
-can be told to kill itself at a point of its work.
+What the run sends is seen on its way: the product knows nothing of it. The process can be told to
+kill itself at a point of its work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from typing import Any
 import psycopg
 from history import LOST, OK, Fence, Lease, Log
 from history_client import instant
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection
+from tapping import tap
 
 from pgqrs import Config, Consumer, PgqrsError, Producer, QueueMessage
+from pgqrs.operations.lease import found
 
 QUEUE = "history"
 LIMIT = 50
@@ -102,8 +104,7 @@ class Tap:
         self._log, self._leases = Log(path), Log(leases_of(path))
         self._death = death
         self._path = path
-        event.listen(Engine, "before_cursor_execute", self._before)
-        event.listen(Engine, "after_cursor_execute", self._after)
+        tap(self._before, self._after)
 
     def move(self) -> Log:
         """Write into files of this process from now on: it was forked."""
@@ -111,43 +112,34 @@ class Tap:
         self._log, self._leases = Log(path), Log(leases_of(path))
         return self._log
 
-    def _before(self, _one: Any, cursor: Any, _text: str, _values: Any, how: Any, _: Any) -> None:
-        given = named(how)
+    def _before(self, connection: Connection, given: Mapping[str, Any]) -> None:
         leases, kind = kinds_of(given)
         if leases:
             self._leases.begin("lease", worker=given["worker"], size=given["n"])
             self._death.at("before", "lease")
-        if set(given) == LEADS:
-            self._death.at("before", "lead")
         if kind:
-            until = now_of(cursor) + instant_span(given) if kind == "extend" else 0
+            until = now_of(connection) + instant_span(given) if kind == "extend" else 0
             self._log.begin(kind, worker=given["worker"], fences=fences_of(given), until=until)
             self._death.at("before", kind)
 
-    def _after(self, _one: Any, cursor: Any, _text: str, _values: Any, how: Any, _: Any) -> None:
-        given = named(how)
+    def _after(self, connection: Connection, given: Mapping[str, Any], rows: Any) -> None:
         leases, kind = kinds_of(given)
         if set(given) == LEADS:
             self._death.at("after", "lead")
-        rows = taken(cursor) if leases or kind else []
-        if leases and any(row["id"] for row in rows):
+        messages = found(rows).messages if leases else []
+        if messages:
             self._death.at("after", "lease")
         if kind:
             self._death.at("after", kind)
-            held = {Fence(row["id"], row["read_ct"]) for row in rows}
             if leases:  # the last column has the ids of those that held, or nothing for all
-                ids = list(rows[0].values())[-1]
+                ids = rows[0][-1]
                 held = {fence for fence in fences_of(given) if ids is None or fence.id in ids}
+            else:
+                held = {Fence(*row[:2]) for row in rows}
             self._log.end(outcomes=[OK if fence in held else LOST for fence in fences_of(given)])
         if leases:
-            given = [lease_of(row) for row in rows if row["id"] is not None]
-            self._leases.end(leases=given, vain=0 if given else now_of(cursor))
-
-
-def named(how: Any) -> dict[str, Any]:
-    """Give the parameters of an execution by name."""
-    given: dict[str, Any] = how.compiled_parameters[0] if how.compiled else {}
-    return given
+            vain = 0 if messages else now_of(connection)
+            self._leases.end(leases=[lease_of(message) for message in messages], vain=vain)
 
 
 def leases_of(path: Path) -> Path:
@@ -155,42 +147,33 @@ def leases_of(path: Path) -> Path:
     return path.with_suffix(".leases")
 
 
-def fences_of(given: Any) -> list[Fence]:
+def fences_of(given: Mapping[str, Any]) -> list[Fence]:
     return [Fence(*fence) for fence in zip(given["mids"], given["rcs"], strict=True)]
 
 
-def kinds_of(given: Any) -> tuple[bool, str]:
+def kinds_of(given: Mapping[str, Any]) -> tuple[bool, str]:
     """Say whether a statement leases, and what else it does."""
-    names = set(given) if isinstance(given, dict) else set()
+    names = set(given)
     kind = next((kind for kind, needed in KINDS.items() if needed <= names), "")
     return names >= LEASES, kind
 
 
-def taken(cursor: Any) -> list[dict[str, Any]]:
-    """Give the rows of a statement, and leave them where they were."""
-    rows = cursor.fetchall()
-    if rows:
-        cursor.scroll(0, "absolute")
-    return [
-        dict(zip([column[0] for column in cursor.description], row, strict=True)) for row in rows
-    ]
+def lease_of(message: QueueMessage) -> Lease:
+    span = instant(message.dequeued_at), instant(message.vt)
+    return Lease(message.id, message.read_ct, message.payload["key"], *span)
 
 
-def lease_of(row: dict[str, Any]) -> Lease:
-    key = json.loads(row["payload"])["key"]
-    return Lease(row["id"], row["read_ct"], key, instant(row["dequeued_at"]), instant(row["vt"]))
-
-
-def now_of(cursor: Any) -> int:
+def now_of(connection: Connection) -> int:
     """Ask the server for the time; if it does not answer, it is long ago."""
+    raw: Any = connection.connection.driver_connection
     try:
-        row = cursor.connection.execute("SELECT clock_timestamp()").fetchone()
+        row = raw.execute("SELECT clock_timestamp()").fetchone()
     except psycopg.Error:
         return 0
     return instant(row[0])
 
 
-def instant_span(given: dict[str, Any]) -> int:
+def instant_span(given: Mapping[str, Any]) -> int:
     return round(min(given["spans"]) * 1_000_000)
 
 
@@ -243,9 +226,7 @@ class Handler:
         self.threads = self.descriptors = 0
 
     def __call__(self, message: QueueMessage) -> Any:
-        key = message.payload["key"]
-        span = instant(message.dequeued_at), instant(message.vt)
-        lease = Lease(message.id, message.read_ct, key, *span)
+        lease = lease_of(message)
         worker = message.consumer_worker_id or 0
         self._log.note("start", worker, lease)
         self._death.at("start", "handler")
@@ -253,8 +234,8 @@ class Handler:
         self.threads = max(self.threads, threading.active_count())
         self.descriptors = max(self.descriptors, len(list(Path("/dev/fd").iterdir())))
         time.sleep(self._orders.seconds)
-        if message.attempts == 1 and fails_at_first(key):
-            raise LookupError(key)
+        if message.attempts == 1 and fails_at_first(lease.key):
+            raise LookupError(lease.key)
         self._log.note("return", worker, lease)
         return {"id": message.id, "read_ct": message.read_ct}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from history import Log
 from history_client import instant
 from run_client import QUEUE, Death
-from sqlalchemy import Engine, event
+from tapping import tap
 
 from pgqrs import Config, DuplicateMessageError, PgqrsError, Producer
 
@@ -25,6 +25,8 @@ POINTS = {
     "after an enqueue": ("after", "enqueue"),
 }
 """Where it can kill itself."""
+ADDS = {"json", "items"}
+"""Of these the statements that add messages have one."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,11 @@ def send_keyed(producer: Producer, log: Log, keys: list[str]) -> None:
 def die_at_inserts(death: Death) -> None:
     """Let a producer die before or after the statement that adds messages."""
 
-    def reached(when: str) -> Callable[..., None]:
-        def look(_one: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            if "INSERT INTO pgqrs.pgqrs_messages" in statement:
-                death.at(when, "enqueue")
+    def reached(when: str, given: Mapping[str, Any]) -> None:
+        if ADDS & set(given):
+            death.at(when, "enqueue")
 
-        return look
-
-    event.listen(Engine, "before_cursor_execute", reached("before"))
-    event.listen(Engine, "after_cursor_execute", reached("after"))
+    tap(
+        lambda _connection, given: reached("before", given),
+        lambda _connection, given, _rows: reached("after", given),
+    )

@@ -11,6 +11,7 @@ from waiting import ask, until
 
 from pgqrs import Admin, Config, Consumer, Handlers, Message, Producer
 from pgqrs.cli import app as cli
+from pgqrs.embedded import EmbeddedPostgres
 
 PAGES = (
     "SELECT heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read"
@@ -29,10 +30,20 @@ def producer(admin: Admin, config: Config) -> Iterator[Producer]:
         yield producer
 
 
-def test_a_crowd_of_unknown_types_holds_nobody_up(
-    producer: Producer, config: Config, admin: Admin, engine: Engine
-) -> None:
+@pytest.fixture
+def quiet(quiet_server: EmbeddedPostgres) -> Iterator[tuple[Admin, Producer]]:
+    """Give both where no work of others decides when the rows of leases given back are pruned."""
+    with Admin(Config.from_dsn(quiet_server.dsn())) as admin:
+        admin.install()
+        admin.create_queue("q")
+        with Producer(admin, "q") as producer:
+            yield admin, producer
+
+
+def test_a_crowd_of_unknown_types_holds_nobody_up(quiet: tuple[Admin, Producer]) -> None:
     """100,000 of them at the head cost a bounded number of pages each, and are counted by type."""
+    admin, producer = quiet
+    engine = admin.pool
     crowd = (
         "INSERT INTO pgqrs.pgqrs_messages (queue_id, vt, enqueued_at, payload, message_type)"
         " SELECT id, now(), now(), '{}', 'new' FROM pgqrs.pgqrs_queues, generate_series(1, 100000)"
@@ -43,7 +54,7 @@ def test_a_crowd_of_unknown_types_holds_nobody_up(
     handlers, done = Handlers(), []
     handlers.on(EmailMessage)(lambda message: done.append(message.payload.to))
     before = ask(engine, PAGES)
-    with Consumer(config, "q") as consumer:
+    with Consumer(admin, "q") as consumer:
         work = threading.Thread(target=consumer.run, args=(handlers,))
         work.start()
         until(lambda: len(done) == 20, seconds=60)

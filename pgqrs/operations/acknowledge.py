@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Executable
 
+from pgqrs.sending import fetch_all, fetch_one
 from pgqrs.statements import acknowledge as sql
 from pgqrs.types import ArchivedMessage, ArchiveMode, QueueMessage
 
@@ -54,7 +55,7 @@ def archive(
     """Move one message to the archive; None where the lease is not held."""
     parameters = {**_one(fence, worker_id), "outcome": status, "result": output}
     statement = sql.archive_dead if status == "dead" else sql.archive_one
-    row = connection.execute(statement(schema), parameters).one_or_none()
+    row = fetch_one(connection, statement(schema), parameters)
     if row is None:
         return None
     *columns, mode = row
@@ -72,7 +73,7 @@ def archive_many(
 
 def delete(connection: Connection, schema: str, worker_id: int, fence: Fence) -> bool:
     """Delete one message; False where the lease is not held."""
-    row = connection.execute(sql.delete_one(schema), _one(fence, worker_id)).one_or_none()
+    row = fetch_one(connection, sql.delete_one(schema), _one(fence, worker_id))
     return row is not None
 
 
@@ -88,7 +89,7 @@ def extend(
 ) -> QueueMessage | None:
     """Push an unexpired lease out; None where it is not held or ran out."""
     parameters = {**_one(fence, worker_id), "span": by}
-    row = connection.execute(sql.extend(schema), parameters).one_or_none()
+    row = fetch_one(connection, sql.extend(schema), parameters)
     return None if row is None else QueueMessage(*row)
 
 
@@ -114,7 +115,7 @@ def find_archived(
     """Give what `holder` (queue id, worker id) archived with `status` under these fences."""
     queue_id, worker_id = holder
     parameters = {**_many(fences, worker_id), "queue": queue_id, "outcome": status}
-    rows = connection.execute(sql.find_archived(schema), parameters).all()
+    rows = fetch_all(connection, sql.find_archived(schema), parameters)
     found = [ArchivedMessage(*row) for row in rows]
     return {Fence(message.id, message.read_ct): message for message in found}
 
@@ -131,7 +132,7 @@ def _held(
     parameters: dict[str, Any],
     fences: Sequence[Fence],
 ) -> set[Fence]:
-    rows = connection.execute(statement, parameters).all()
+    rows = fetch_all(connection, statement, parameters)
     return set(fences) if len(rows) == len(fences) else set(map(_fence, rows))
 
 

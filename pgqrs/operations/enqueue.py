@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from pgqrs.errors import LeaseLostError, QueueNotFoundError
+from pgqrs.sending import fetch_one
 from pgqrs.statements import acknowledge as acknowledging
 from pgqrs.statements import enqueue as sql
 from pgqrs.statements import wake
@@ -51,7 +52,7 @@ def enqueue(
 ) -> QueueMessage:
     """Insert one message. Raises QueueNotFoundError."""
     parameters = envelope.parameters(text, worker_id)
-    row = connection.execute(sql.enqueue_one(schema), parameters).one_or_none()
+    row = fetch_one(connection, sql.enqueue_one(schema), parameters)
     if row is None:
         raise QueueNotFoundError(envelope.queue)
     message_id, queue_id, vt, enqueued_at, _ = row
@@ -71,9 +72,7 @@ def enqueue_many(
     if not texts:
         return []
     parameters = envelope.parameters("[" + ",".join(texts) + "]", worker_id)
-    ids, queue_id, vt, enqueued_at, _ = connection.execute(
-        sql.enqueue_many(schema), parameters
-    ).one()
+    ids, queue_id, vt, enqueued_at, _ = fetch_one(connection, sql.enqueue_many(schema), parameters)
     if ids is None:
         raise QueueNotFoundError(envelope.queue)
     rank, alike = envelope.priority, (vt, enqueued_at, None, worker_id, None)
@@ -97,7 +96,7 @@ def extend_produced(
     Raises LeaseLostError where it is finished, or another worker's.
     """
     parameters = {"mid": message_id, "worker": worker_id, "span": by}
-    row = connection.execute(acknowledging.extend_produced(schema), parameters).one_or_none()
+    row = fetch_one(connection, acknowledging.extend_produced(schema), parameters)
     if row is None:
         raise LeaseLostError(
             message_id, "it is finished, due again, or was produced by another worker"

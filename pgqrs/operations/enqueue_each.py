@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from pgqrs.errors import DuplicateMessageError, PgqrsError, QueueNotFoundError, ThrottledError
 from pgqrs.new_message import Item
 from pgqrs.operations import queues
+from pgqrs.sending import fetch_all
 from pgqrs.statements import enqueue_each as sql
 from pgqrs.types import QueueMessage, message_of
 
@@ -56,7 +57,7 @@ def enqueue_each(
     Raises QueueNotFoundError, and ValueError for options that do not fit the queue. Unless it
     `skips`: ThrottledError or DuplicateMessageError where one is kept out, and then none is in.
     """
-    rows = connection.execute(sql.enqueue_each(schema), bundle.parameters(worker_id)).all()
+    rows = fetch_all(connection, sql.enqueue_each(schema), bundle.parameters(worker_id))
     if not rows:
         raise QueueNotFoundError(bundle.queue)
     refused = [index for index, row in enumerate(rows) if row[5] is not None]

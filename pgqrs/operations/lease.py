@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from pgqrs.floor import Bounds
 from pgqrs.policy import QueuePolicy
+from pgqrs.sending import fetch_all
 from pgqrs.statements import lease as sql
 from pgqrs.statements import maintain
 from pgqrs.statements.columns import MESSAGE
@@ -103,7 +104,7 @@ def lease(
 ) -> Lease:
     """Lease up to `terms.size` due messages, the highest priority first, then the oldest."""
     statement = sql.lease(schema) if terms.bounds is None else sql.lease_above(schema)
-    return found(connection.execute(statement, terms.parameters(queue_id, worker_id)).all())
+    return found(fetch_all(connection, statement, terms.parameters(queue_id, worker_id)))
 
 
 def bury(
@@ -111,7 +112,7 @@ def bury(
 ) -> int:
     """Move messages without an attempt left to the archive; gives how many."""
     terms = {"queue": queue_id, "n": BURIED_AT_ONCE, "default_attempts": default_attempts}
-    return len(connection.execute(maintain.bury(schema), terms | burial._asdict()).all())
+    return len(fetch_all(connection, maintain.bury(schema), terms | burial._asdict()))
 
 
 def is_plain(policy: QueuePolicy) -> bool:
@@ -123,7 +124,7 @@ def lease_first(
     connection: Connection, schema: str, holder: tuple[int, int], terms: Terms
 ) -> Lease:
     """Do what `lease` does for `holder` (queue id, worker id) in a queue of policy short."""
-    return found(connection.execute(sql.lease_first(schema), terms.parameters(*holder)).all())
+    return found(fetch_all(connection, sql.lease_first(schema), terms.parameters(*holder)))
 
 
 def lease_in_turn(
@@ -141,12 +142,12 @@ def lease_in_turn(
     """
     parameters = terms.parameters(*holder)
     statement = sql.lease_in_turn(schema, policy, wide=wide)
-    rows = connection.execute(statement, parameters).all()
+    rows = fetch_all(connection, statement, parameters)
     for pause in _PAUSES:
         if not rows[0][-2]:
             break
         time.sleep(pause * random.random())  # noqa: S311 - somebody else leases just now
-        rows = connection.execute(statement, parameters).all()
+        rows = fetch_all(connection, statement, parameters)
     return found(rows), bool(rows[0][-1])
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Executable
 
 from pgqrs.models import tables
 from pgqrs.operations import queues, supervise
+from pgqrs.sending import fetch_one
 from pgqrs.statements import diagnosis, keeping
 from pgqrs.statements import maintain as sql
 from pgqrs.statements import purge as purging
@@ -36,7 +37,7 @@ class MaintenanceTerms:
 
 def lead(connection: Connection, schema: str, worker_id: int, term: dt.timedelta) -> bool:
     """Become the worker that maintains for `term`; False where another one is, or this stopped."""
-    row = connection.execute(sql.lead(schema), {"me": worker_id, "term": term}).one_or_none()
+    row = fetch_one(connection, sql.lead(schema), {"me": worker_id, "term": term})
     return row is not None
 
 

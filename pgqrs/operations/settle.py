@@ -15,6 +15,7 @@ from pgqrs.config import Config
 from pgqrs.operations.acknowledge import Fence
 from pgqrs.operations.lease import Lease, Terms, found, lease
 from pgqrs.payload import Json, encode
+from pgqrs.sending import fetch_all
 from pgqrs.statements import settle as sql
 from pgqrs.statements import turn
 
@@ -100,7 +101,7 @@ def finish_many(
 ) -> set[Fence]:
     """Archive each; gives the fences that held."""
     statement = sql.finish_some_dead if _some_dead(finishes) else sql.finish_many
-    rows = connection.execute(statement(schema), _finishing(finishes, worker_id))
+    rows = fetch_all(connection, statement(schema), _finishing(finishes, worker_id))
     return {Fence(*row) for row in rows}
 
 
@@ -122,7 +123,7 @@ def finish_and_lease(
         return held, lease(connection, schema, queue_id, worker_id, terms)
     parameters = _finishing(finishes, worker_id) | terms.parameters(queue_id, worker_id)
     turns = turn.finish_and_lease if terms.bounds is None else turn.finish_and_lease_above
-    rows = connection.execute(turns(schema), parameters).all()
+    rows = fetch_all(connection, turns(schema), parameters)
     ids = rows[0][-1]
     held = {each.fence for each in finishes if ids is None or each.fence.message_id in ids}
     return held, found(rows)
@@ -168,7 +169,7 @@ def fail_many(
         "default_limit": terms.limit,
         "default_backoff": terms.backoff,
     }
-    rows: Any = connection.execute(sql.fail_many(schema), parameters).all()
+    rows = fetch_all(connection, sql.fail_many(schema), parameters)
     return {Fence(message_id, read_ct): dead for message_id, read_ct, dead in rows}
 
 
@@ -184,7 +185,7 @@ def extend_many(
         "spans": [each.length for each in leases],
         "rests": [each.length - (each.spent or 0.0) for each in leases],
     }
-    rows = connection.execute(sql.extend_many(schema), parameters)
+    rows = fetch_all(connection, sql.extend_many(schema), parameters)
     return {Fence(mid, rc): Extended(left, limited) for mid, rc, left, limited in rows}
 
 
