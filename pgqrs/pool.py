@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 __all__ = ["HandyPool", "check_at_checkout"]
 
 _IS_USABLE: Final = "pgqrs_is_usable"  # in the pool's notes on a connection
+_IS_NEW: Final = "pgqrs_is_new"
 
 
 class HandyPool(QueuePool):
@@ -100,6 +101,7 @@ def check_at_checkout(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def equip(_dbapi: Any, record: Any) -> None:
         record.info[_IS_USABLE] = _looking_at(record.driver_connection.pgconn)
+        record.info[_IS_NEW] = True
 
     @event.listens_for(engine, "invalidate")
     def lost(*_: object) -> None:
@@ -108,7 +110,8 @@ def check_at_checkout(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def check(_dbapi: Any, record: Any, _proxy: Any) -> None:
-        if not record.info[_IS_USABLE]():
+        # SQLAlchemy replaces one; if the new one is as bad, that shows when it is used.
+        if not record.info.pop(_IS_NEW, False) and not record.info[_IS_USABLE]():
             raise exc.DisconnectionError
 
 

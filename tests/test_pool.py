@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -180,6 +182,23 @@ def test_so_is_one_that_was_lost_outside_of_calls(config: Config) -> None:
         with suppress(OperationalError):
             end_of_it(connection)
         assert admin.binding.run(call(backend)) != before
+
+
+def test_one_that_is_lost_as_soon_as_it_is_made(admin: Admin, engine: Engine) -> None:
+    """Twice in a row too: the server is not available then, and may be later."""
+    admin.list_queues()
+
+    def lose(dbapi: Any, _record: object) -> None:
+        with socket.socket(fileno=os.dup(dbapi.pgconn.socket)) as its:
+            its.shutdown(socket.SHUT_RDWR)
+
+    event.listen(admin.pool, "connect", lose)
+    assert ask(engine, END_ALL) == 1
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            admin.list_queues()
+    event.remove(admin.pool, "connect", lose)
+    assert admin.list_queues() == []
 
 
 def backend(connection: Connection) -> Any:
