@@ -41,13 +41,13 @@ def of_many(t: Tables) -> tuple[ColumnElement[bool], ...]:
     return (m.c.id == among, unestimated(same), mine)
 
 
-def given(t: Tables, name: str, kind: Any) -> ColumnElement[Any]:
-    """Give what the array `name`s has for a message; null where it is empty.
+def given(t: Tables, array: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Give what an array beside the others has for a message; null where it is empty.
 
     By the id alone: of each message there may be one lease in the arrays.
     """
     place = func.array_position(mids(), t.messages.c.id)
-    values = select(bindparam(f"{name}s", type_=ARRAY(kind))).scalar_subquery()
+    values = select(array).scalar_subquery()
     some: ColumnElement[bool] = func.cardinality(values) > literal_column("0")
     return case((some, values[place]))  # or the place would be looked for without need
 

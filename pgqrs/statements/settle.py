@@ -35,6 +35,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from pgqrs.models import DELAYED, Tables
 from pgqrs.statements import fence
 from pgqrs.statements.acknowledge import kept, settled, terms_of
+from pgqrs.statements.arrays import doubles, texts
 from pgqrs.statements.columns import LEAVING
 from pgqrs.statements.dead_letter import ADDRESS
 from pgqrs.statements.options import option, seconds
@@ -71,9 +72,9 @@ def finished(t: Tables) -> CTE:
         .where(*fence.of_many(t))
         .returning(
             *_leaving(t),
-            func.coalesce(fence.given(t, "outcome", Text), _COMPLETED).label("status"),
-            func.coalesce(cast(fence.given(t, "reason", Text), JSONB), m.c.error).label("error"),
-            cast(fence.given(t, "result", Text), JSONB).label("output"),
+            func.coalesce(fence.given(t, texts("outcomes")), _COMPLETED).label("status"),
+            func.coalesce(cast(fence.given(t, texts("reasons")), JSONB), m.c.error).label("error"),
+            cast(fence.given(t, texts("results")), JSONB).label("output"),
         )
         .cte("gone")
     )
@@ -106,7 +107,7 @@ def extend_many(t: Tables) -> Executable:
     """
     m, now = t.messages, func.clock_timestamp()
     limited = option(m, "expire_in", Text).is_not(None)
-    by = case((limited, fence.given(t, "rest", Double)), else_=fence.given(t, "span", Double))
+    by = case((limited, fence.given(t, doubles("rests"))), else_=fence.given(t, doubles("spans")))
     left = cast(extract("epoch", m.c.vt - now), Double)
     return (
         update(m)
@@ -133,7 +134,7 @@ def _spent(t: Tables, terms: CTE) -> CTE:
         .returning(
             *_leaving(t),
             literal_column("'dead'", Text).label("status"),
-            cast(fence.given(t, "reason", Text), JSONB).label("error"),
+            cast(fence.given(t, texts("reasons")), JSONB).label("error"),
             null().cast(JSONB).label("output"),
         )
         .cte("spent")
@@ -149,7 +150,7 @@ def _again(t: Tables, terms: CTE) -> CTE:
             state=DELAYED,
             vt=func.clock_timestamp() + _delay(t, terms),
             consumer_worker_id=null(),
-            error=cast(fence.given(t, "reason", Text), JSONB),
+            error=cast(fence.given(t, texts("reasons")), JSONB),
         )
         .returning(m.c.id, m.c.read_ct)
         .cte("again")
@@ -195,4 +196,4 @@ def _delay(t: Tables, terms: CTE) -> ColumnElement[Any]:
     spread: ColumnElement[float] = literal_column("0.8") + literal_column("0.4") * func.random()
     varied = func.least(limit, grown * spread)
     usual = case((backoff, varied), else_=base)
-    return seconds(func.coalesce(fence.given(t, "wait", Double), usual))
+    return seconds(func.coalesce(fence.given(t, doubles("waits")), usual))
