@@ -152,8 +152,8 @@ def bound(line: Line, message: QueueMessage) -> None:
     """Have the next lease begin at a message, as if the last had been slow."""
     assert message.dequeued_at is not None
     bounds = Bounds(message.priority, message.id, message.dequeued_at)
-    line.consumer._steps.leaser.floor._bounds = bounds
-    line.consumer._steps.leaser.floor._until = float("inf")
+    floor = line.consumer._steps.leaser.floor
+    floor._bounds, floor._ranks, floor._until = bounds, {message.priority}, float("inf")
 
 
 @contextmanager
@@ -253,7 +253,7 @@ def test_a_crowd_that_is_due_is_worked_through_lease_by_lease(line: Line) -> Non
     (first,) = line.consumer.dequeue_batch(1)
     line.producer.batch_enqueue([0] * 400, delay=3600)
     urgent = line.producer.enqueue_delayed(Json("urgent"), 3600, priority=9)
-    due = "UPDATE pgqrs.pgqrs_messages SET vt = now() - (1000 - id % 1000) * interval '1 ms'"
+    due = "UPDATE pgqrs.pgqrs_messages SET vt = now() - (1000 - id % 1000) * interval '1 us'"
     line.execute(f"{due} WHERE state = 1")
     bound(line, first)
     taken = [line.consumer.dequeue_batch(1)[0].id for _ in range(8)]
