@@ -24,7 +24,7 @@ def measure(stage: Stage) -> list[Result]:
     first = named(sizes[0])
     with ExitStack() as stack:
         filled = {size: started(stage, stack, size) for size in sizes}
-        for number in stage.rounds(stage.scale.few, "backlogs"):
+        for number in stage.rounds(stage.scale.rounds, "backlogs"):
             for size, contenders in filled.items():
                 for one in contenders:
                     rate = taken(stage, one, size)

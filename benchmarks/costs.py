@@ -64,7 +64,7 @@ def measure(stage: Stage) -> list[Result]:
     """Measure the floors and pgqrs, one after the other on a quiet server."""
     book = Book("costs")
     with counting(stage) as (own, meter), own.contenders(*FIGURES, ours=True) as contenders:
-        for number in own.rounds(stage.scale.few, "costs"):
+        for number in own.rounds(stage.scale.rounds, "costs"):
             for figure, usual in FIGURES.items():
                 for one in contenders:
                     counted = book if number else Book("warming up")

@@ -43,7 +43,7 @@ def measure(stage: Stage) -> list[Result]:
     with ExitStack() as stack:
         pairs = started(stage, stack)
         sizes = [min(sized(stage, [one], stage.scale.drained) for one in pair) for pair in pairs]
-        for number in stage.rounds(stage.scale.few, "parked rows"):
+        for number in stage.rounds(stage.scale.rounds, "parked rows"):
             for (clean, full), n in zip(pairs, sizes, strict=True):
                 stage.tell(f"parked rows, round {number}: {clean.name}")
                 rates = {

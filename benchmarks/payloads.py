@@ -16,7 +16,7 @@ def measure(stage: Stage) -> list[Result]:
     book = Book("payloads")
     sizes = stage.scale.sizes
     with stage.contenders(*FIGURES, ours=True) as contenders:
-        for number in stage.rounds(stage.scale.few, "payloads"):
+        for number in stage.rounds(stage.scale.rounds, "payloads"):
             for figure in FIGURES:
                 for size in sizes:
                     for one in contenders:

@@ -33,7 +33,7 @@ def measure(stage: Stage) -> list[Result]:
             crew for kind in stage.able("fill", "share") if (crew := started(stage, stack, kind))
         ]
         sizes = [sized(stage, crew, stage.scale.shared) for crew in crews]
-        for number in stage.rounds(stage.scale.few, "processes"):
+        for number in stage.rounds(stage.scale.rounds, "processes"):
             for crew, n in zip(crews, sizes, strict=True):
                 _round(stage, crew, n, book if number else Book("warming up"))
     return book.results

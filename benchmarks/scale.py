@@ -12,7 +12,7 @@ class Scale:
     """Rounds, messages, rows and seconds."""
 
     rounds: int = 7
-    """Of figures that take a second; longer ones have fewer."""
+    """Of figures in which contenders take turns."""
     part: float = 1.0
     """Of the messages that a figure of `rates` and `costs` has by default."""
     processes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
@@ -42,7 +42,7 @@ class Scale:
 
     @property
     def few(self) -> int:
-        """Rounds of figures that take long."""
+        """How often a worker is watched by itself: woken, idle, under pressure or after a fault."""
         return max(1, self.rounds // 2)
 
     def messages(self, of: int) -> int:

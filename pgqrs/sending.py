@@ -44,9 +44,9 @@ def fetch_all(
 ) -> Sequence[Any]:
     """Send a statement that is made once for a schema, and give all of its rows.
 
-    On a connection of the host's, in a transaction of ours, and where somebody listens to the
-    engine or has it echo, SQLAlchemy executes it. What goes wrong is always SQLAlchemy's to handle
-    and to raise.
+    On a connection of the host's, where the level of isolation is not autocommit, and where
+    somebody listens to the engine or has it echo, SQLAlchemy executes it. Errors of the driver and
+    interrupts are always SQLAlchemy's to handle and to raise.
     """
     if not _is_unobserved(connection):
         return connection.execute(statement, parameters).all()
@@ -57,8 +57,8 @@ def fetch_all(
         cursor.execute(text.sql, text.values(parameters))
         rows: Sequence[Any] = cursor.fetchall()
     except BaseException as error:
-        if isinstance(error, Exception) and not isinstance(error, Error):
-            raise
+        if isinstance(error, Exception) and not isinstance(error, (Error, TimeoutError)):
+            raise  # a TimeoutError may be an interrupt
         connection._handle_dbapi_exception(error, text.sql, None, cursor, None)  # noqa: SLF001
     return rows
 
@@ -70,11 +70,12 @@ def fetch_one(connection: Connection, statement: Executable, parameters: Mapping
 
 
 def _is_unobserved(connection: Connection) -> bool:
-    # As SQLAlchemy asks before it tells anybody of a statement. It listens itself to engines whose
-    # level of isolation is not the usual, which is how our transactions are begun.
-    return OURS in connection.get_execution_options() and not (
-        connection._echo or connection._has_events or connection.engine._has_events  # noqa: SLF001
-    )
+    options = connection.get_execution_options()
+    if OURS not in options or "isolation_level" in options:  # another one than the engine's
+        return False
+    # As SQLAlchemy asks before it tells anybody of a statement.
+    told = (connection, connection.engine, connection.dialect)
+    return not (connection._echo or any(each._has_events for each in told))  # noqa: SLF001
 
 
 def _text(statement: Executable, dialect: Dialect) -> _Text:

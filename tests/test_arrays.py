@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import BigInteger, ColumnElement, Engine, select
 
 from pgqrs.statements.arrays import doubles, numbers, texts
+
+pytestmark = pytest.mark.matrix
 
 MANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 STORABLE = st.characters(exclude_characters="\0", exclude_categories=["Cs"])

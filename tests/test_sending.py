@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import threading
 import traceback
+import uuid
 from typing import Any
 
 import pytest
 from psycopg import RawCursor
 from sqlalchemy import Connection, Engine, event, text
+from waiting import BLOCKED, ask, crowd, locked, until, wait_for
 
 from pgqrs import (
     Admin,
     ArchivedMessage,
     Config,
     Consumer,
+    NewMessage,
     Producer,
     QueueMessage,
+    QueuePolicy,
     SchemaMissingError,
 )
-from pgqrs.aio import AsyncConsumer, AsyncProducer
+from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer
 from pgqrs.call import call
 
+pytestmark = pytest.mark.matrix
+
+COUNT = "SELECT count(*) FROM pgqrs.pgqrs_messages"
 PAYLOAD = {"text": "Grüße", "number": 2**70, "nothing": None}
 
 
@@ -57,7 +65,7 @@ def shape(message: QueueMessage | ArchivedMessage | None) -> dict[str, Any]:
     """Give what is said of a message, and of what differs each time the type."""
     assert message is not None
     fields = {name: getattr(message, name) for name in message.__dataclass_fields__}
-    varies = {name for name in fields if name == "vt" or name.endswith(("id", "_at"))}
+    varies = {name for name in fields if name == "vt" or name.endswith(("id", "_at", "key"))}
     same = {name: type(value) if name in varies else value for name, value in fields.items()}
     return {**same, "payload": message.payload}
 
@@ -77,18 +85,35 @@ def life(producer: Producer, consumer: Consumer) -> list[Any]:
     return given
 
 
+def life_of_its_own(producer: Producer, consumer: Consumer) -> list[Any]:
+    """Do the same with messages that have options of their own, one at a time."""
+    given: list[Any] = []
+    for end in (consumer.archive, consumer.delete, lambda each: consumer.fail(each, "why")):
+        options: dict[str, Any] = {"message_id": uuid.uuid4(), "headers": {"trace": "ü"}}
+        options |= {"singleton_key": str(uuid.uuid4()), "singleton_for": 0.5, "expire_in": 99.5}
+        waiting = producer.enqueue(NewMessage(PAYLOAD, max_attempts=1, **options))
+        given += map(shape, [waiting, producer.extend_visibility(waiting, 0.001)])
+        (leased,) = until(lambda: consumer.dequeue_batch(1))
+        given += [shape(leased), type(end(leased))]
+    return given
+
+
+@pytest.mark.parametrize("policy", [QueuePolicy.STANDARD, QueuePolicy.SHORT, QueuePolicy.FIFO])
 def test_ours_go_past_and_the_hosts_do_not(
-    alone: Config, engine: Engine, executed: list[str]
+    admin: Admin, alone: Config, engine: Engine, executed: list[str], policy: QueuePolicy
 ) -> None:
-    """With the same values from both."""
-    with Producer(alone, "q") as producer, Consumer(alone, "q") as consumer:
-        life(producer, consumer)  # with what is asked for once
+    """With the same values from both, also where leases depend on each other."""
+    admin.create_queue("other", policy=policy)
+    lives = life if policy is QueuePolicy.STANDARD else life_of_its_own
+    with Producer(alone, "other") as producer, Consumer(alone, "other") as consumer:
+        lives(producer, consumer)  # with what is asked for once
         executed.clear()
-        ours = life(producer, consumer)
-        assert executed == []
+        ours = lives(producer, consumer)
+        keyed = [each for each in executed if each.startswith("WITH items")]
+        assert executed == keyed  # which are in transactions of several statements
     host = Config(enable_listen_notify=False)
-    with Producer(engine, "q", config=host) as producer, Consumer(engine, "q") as consumer:
-        assert life(producer, consumer) == ours
+    with Producer(engine, "other", config=host) as producer, Consumer(engine, "other") as consumer:
+        assert lives(producer, consumer) == ours
     assert len(executed) > 10
 
 
@@ -109,20 +134,25 @@ def test_asyncio_goes_past_too(alone: Config, executed: list[str]) -> None:
     assert asyncio.run(live()) == [2**70] * 3
 
 
-@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize(
+    ("everywhere", "what"),
+    [(False, "before_cursor_execute"), (True, "before_cursor_execute"), (False, "do_execute")],
+)
 def test_who_listens_hears(
     alone: Config,
     monkeypatch: pytest.MonkeyPatch,
     everywhere: bool,  # noqa: FBT001
+    what: str,
 ) -> None:
     """To one engine or to all, as tools that trace do; and what is sent is the same text."""
     monkeypatch.setattr(Engine, "_has_events", False)  # which listening to all sets for good
+    monkeypatch.setattr("pgqrs.floor._SLOW", math.inf)  # nor does a slow machine change the text
     sent: list[str] = []
     heard: list[str] = []
     real = RawCursor.execute
 
-    def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        heard.append(statement)
+    def hear(*args: Any) -> None:  # of one a connection comes first, of the other a cursor
+        heard.append(next(each for each in args if isinstance(each, str)))
 
     def send(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Any:
         sent.append(statement)
@@ -134,11 +164,11 @@ def test_who_listens_hears(
         quiet = life(producer, consumer)
         unheard, target = list(sent), Engine if everywhere else producer.binding.engine
         sent.clear()
-        event.listen(target, "before_cursor_execute", hear)
+        event.listen(target, what, hear)
         try:
             assert life(producer, consumer) == quiet
         finally:
-            event.remove(target, "before_cursor_execute", hear)
+            event.remove(target, what, hear)
         assert heard == sent == unheard
 
 
@@ -174,19 +204,63 @@ def backend_of(connection: Connection) -> Any:
     return connection.scalar(text("SELECT pg_backend_pid()"))
 
 
-def test_an_interrupt_in_the_middle_gives_the_connection_up(alone: Config, engine: Engine) -> None:
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, TimeoutError])
+def test_an_interrupt_in_the_middle_gives_the_connection_up(
+    alone: Config, engine: Engine, interrupt: type[BaseException]
+) -> None:
     """Nobody knows what of an answer is still to come; the next call has another one."""
-    with Producer(alone, "q") as producer, engine.begin() as other:
-        producer.enqueue(1)
-        backend = producer.binding.run(call(backend_of))
-        other.execute(text("LOCK pgqrs.pgqrs_messages"))
-        usual = signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                producer.enqueue(2)
-        finally:
-            signal.signal(signal.SIGINT, usual)
-        other.rollback()
-        assert producer.binding.run(call(backend_of)) != backend
-        assert producer.enqueue(3).payload == 3
+
+    def stop(*_: object) -> None:
+        raise interrupt
+
+    def stop_what_waits() -> None:
+        wait_for(engine, BLOCKED)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    usual = signal.signal(signal.SIGINT, stop)
+    try:
+        with Producer(alone, "q") as producer:
+            producer.enqueue(1)
+            backend = producer.binding.run(call(backend_of))
+            with locked(engine), crowd() as start:
+                start(1, stop_what_waits)
+                with pytest.raises(interrupt):
+                    producer.enqueue(2)
+            assert producer.binding.run(call(backend_of)) != backend
+            assert producer.enqueue(3).payload == 3
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def test_in_a_transaction_on_a_connection_of_ours(admin: Admin, engine: Engine) -> None:
+    """Another level of isolation than autocommit: SQLAlchemy knows of it, and ends it."""
+    with Producer(admin.pool, "q") as producer, admin.pool.connect() as connection:
+        connection.execution_options(isolation_level="READ COMMITTED")
+        joined = producer.within(connection)
+        joined.enqueue(1)
+        connection.commit()
+        joined.enqueue(2)
+        connection.rollback()
+    assert ask(engine, COUNT) == 1
+
+
+def test_in_a_transaction_on_a_connection_of_ours_with_asyncio(
+    alone: Config, engine: Engine
+) -> None:
+    """The same."""
+
+    async def work() -> None:
+        async with (
+            AsyncAdmin(alone) as admin,
+            AsyncProducer(alone, "q") as producer,
+            admin.pool.connect() as connection,
+        ):
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            joined = producer.within(connection)
+            await joined.enqueue(1)
+            await connection.commit()
+            await joined.enqueue(2)
+            await connection.rollback()
+
+    asyncio.run(work())
+    assert ask(engine, COUNT) == 1
