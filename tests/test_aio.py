@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import URL, text
+from sqlalchemy import URL, Engine, QueuePool, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
+from waiting import BLOCKED, locked, wait_for
 
 import pgqrs
-from pgqrs import Admin, Config, Consumer, Producer, Runner, WorkerHandle, aio
+from pgqrs import Admin, Config, Consumer, NewMessage, Producer, Runner, WorkerHandle, aio
 from pgqrs.aio import AsyncAdmin, AsyncConsumer, AsyncProducer, AsyncRunner, AsyncWorkerHandle
 from pgqrs.aio.boss import AsyncClient, AsyncClientBuilder
 from pgqrs.boss import Client, ClientBuilder
@@ -231,6 +233,44 @@ def test_one_object_serves_several_loops(config: Config, admin: Admin) -> None:
     run(send)
     run(producer.close)
     assert admin.queue_metrics("q").pending == 4
+
+
+@pytest.mark.parametrize("driver", ["pgqrs", "psycopg", "asyncpg"])
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_cancelled_call_gives_its_connection_back(
+    config: Config,
+    admin: Admin,
+    engine: Engine,
+    driver: str,
+    times: int,
+    several: bool,  # noqa: FBT001
+) -> None:
+    """Of pgqrs's pool and a host's, from a single statement and from a transaction of several."""
+    admin.create_queue("q")
+    keyed = NewMessage(1, singleton_key="a", singleton_for=60, message_id=uuid.uuid4())
+    url = engine.url.set(drivername=f"postgresql+{driver}")
+
+    async def main() -> None:
+        host = create_async_engine(url) if driver != "pgqrs" else None
+        async with AsyncProducer(host or config, "q") as producer, AsyncAdmin(producer) as pool:
+            await producer.enqueue(0)
+            with locked(engine):
+                task = asyncio.create_task(producer.enqueue(keyed if several else 1))
+                await asyncio.to_thread(wait_for, engine, BLOCKED)
+                for _ in range(times):
+                    task.cancel()
+                    await asyncio.sleep(0)
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert cast("QueuePool", pool.pool.pool).checkedout() == 0
+            await producer.enqueue(2)
+        if host is not None:
+            await host.dispose()
+
+    run(main)
+    pending = admin.queue_metrics("q").pending
+    assert pending == 2 if several else pending in {2, 3}  # the server may have gone on
 
 
 def test_closed_means_closed(config: Config, admin: Admin) -> None:

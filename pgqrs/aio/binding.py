@@ -1,6 +1,6 @@
 """Whose asyncio connection, and whose transaction, a call runs in: the twin of `pgqrs.binding`.
 
-The call's step is a plain function of a sync Connection, which `run_sync` gives it.
+The call's step is a plain function of a sync Connection, as `run_sync` gives it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.util import greenlet_spawn
 
 from pgqrs import engines as sync_engines
 from pgqrs import models
@@ -126,15 +127,19 @@ class AsyncEngineBinding(AsyncBinding):
             await engines.release(self.source)
 
     async def _run_once(self, call: Call[T]) -> T:
+        # All of it in one greenlet: AsyncEngine and AsyncConnection would make three of it.
         with translated(self.schema, changes=call.changes):
-            if call.together:
-                engine = self.engine.execution_options(
-                    isolation_level="READ COMMITTED", **self._how
-                )
-                async with engine.begin() as connection:
-                    return await connection.run_sync(call.step)
-            async with (self._autocommit or self.engine).connect() as connection:
-                return await connection.run_sync(call.step)
+            return await greenlet_spawn(self._on_a_connection, call)
+
+    def _on_a_connection(self, call: Call[T]) -> T:
+        if call.together:
+            engine = self.engine.sync_engine.execution_options(
+                isolation_level="READ COMMITTED", **self._how
+            )
+            with engine.begin() as connection:
+                return call.step(connection)
+        with (self._autocommit or self.engine).sync_engine.connect() as connection:
+            return call.step(connection)
 
 
 class AsyncConnectionBinding(AsyncBinding):
