@@ -129,7 +129,7 @@ class AsyncEngineBinding(AsyncBinding):
     async def _run_once(self, call: Call[T]) -> T:
         # All of it in one greenlet: AsyncEngine and AsyncConnection would make three of it.
         with translated(self.schema, changes=call.changes):
-            return await greenlet_spawn(self._on_a_connection, call)
+            return await greenlet_spawn(lambda: self._on_a_connection(call))
 
     def _on_a_connection(self, call: Call[T]) -> T:
         if call.together:
